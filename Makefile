@@ -1,0 +1,30 @@
+# Two commands for a newcomer: `make reproduce` and `make test`. Both make .venv if it is missing.
+
+PYTHON ?= python3
+STUDY ?= ladder
+PROFILE ?= embedded
+SEEDS ?= 3
+VENV = .venv/installed
+
+.PHONY: reproduce test lint
+
+reproduce: $(VENV)
+	.venv/bin/spinenet reproduce $(STUDY) --profile $(PROFILE) --seeds $(SEEDS)
+
+test: $(VENV)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -m "not accuracy"
+
+lint: $(VENV)
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+	.venv/bin/mypy
+
+$(VENV): requirements.txt pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')"
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@

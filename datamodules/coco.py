@@ -1,0 +1,157 @@
+"""Annotations in COCO's format, read once and checked at the door.
+
+``read_coco`` turns one annotation file into a ``CocoIndex``: per picture the boxes as corners, the
+labels, the crowd flags and the areas, in the order of image ids and annotation ids, so that nothing
+downstream depends on how the file happened to be sorted. Crowd regions stay in the index, because
+scoring ignores detections inside them; the training targets leave them out. Pictures without any
+object stay too: they are legitimate negatives.
+
+Label 0 is the background. COCO itself keeps its category ids as labels (91 classes with the gaps,
+as the official head has); any other data set gets 1..K in the order of its category ids.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from datamodules import coco_file
+from datamodules.errors import DataError
+
+COCO_IDS = frozenset(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+LAYOUTS = (
+    ("annotations/instances_{split}.json", "images"),
+    ("annotations/instances_{split}2017.json", "{split}2017"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One picture and what is annotated on it; n objects in the order of annotation ids.
+
+    boxes are float32 [n, 4] corners (x1, y1, x2, y2) in pixels of the stored picture, labels int64
+    [n], iscrowd bool [n], area float32 [n] in square pixels (of the mask where there is one).
+    """
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+    size_bytes: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    iscrowd: np.ndarray
+    area: np.ndarray
+
+    @property
+    def targets(self) -> int:
+        """How many objects a training target can have: crowds do not count."""
+        return int((~self.iscrowd).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class CocoIndex:
+    """What an annotation file says. ``images`` is sorted by image id, ``categories`` by id."""
+
+    annotation_file: Path
+    image_dir: Path
+    images: tuple[ImageRecord, ...]
+    categories: dict[int, str]
+
+    @cached_property
+    def label_to_category(self) -> dict[int, int]:
+        return {label: category for category, label in label_map(self.categories).items()}
+
+    @cached_property
+    def class_names(self) -> dict[int, str]:
+        """Names by label; the background has none."""
+        return {label: self.categories[c] for label, c in self.label_to_category.items()}
+
+    @property
+    def num_classes(self) -> int:
+        """Classes including the background: the largest label + 1."""
+        return max(self.label_to_category) + 1
+
+    def path(self, record: ImageRecord) -> Path:
+        return self.image_dir / record.file_name
+
+
+def label_map(categories: Iterable[int]) -> dict[int, int]:
+    """Category id -> label."""
+    ids = sorted(categories)
+    if set(ids) == COCO_IDS:
+        return {category: category for category in ids}
+    return {category: label for label, category in enumerate(ids, start=1)}
+
+
+def find_split(folder: Path, split: str) -> tuple[Path, Path]:
+    """The annotation file and the image folder of ``split`` ("train" or "val") in ``folder``."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; set the data's root to a folder in COCO format")
+    wanted = [(a.format(split=split), i.format(split=split)) for a, i in LAYOUTS]
+    for annotations, images in wanted:
+        if (folder / annotations).is_file() and (folder / images).is_dir():
+            return folder / annotations, folder / images
+    entries = sorted(p.relative_to(folder).as_posix() for p in folder.glob("*"))
+    entries += sorted(p.relative_to(folder).as_posix() for p in folder.glob("annotations/*"))
+    looked_for = ", or ".join(f"{a} with pictures in {i}/" for a, i in wanted)
+    found = ", ".join(entries[:12]) or "nothing"
+    raise DataError(
+        f"{folder}: split {split!r} not found; looked for {looked_for}; the folder holds {found}; "
+        f"rename or move the files to one of these layouts"
+    )
+
+
+def read_coco(annotation_file: Path, image_dir: Path) -> CocoIndex:
+    """Read and check one annotation file and the presence of every picture it names."""
+    content = coco_file.read_json(annotation_file)
+    categories = coco_file.categories(annotation_file, content["categories"])
+    entries = coco_file.image_entries(annotation_file, content["images"])
+    sizes = coco_file.picture_sizes(annotation_file, image_dir, entries)
+    # COCO's own train2017 holds two boxes of height 0, which the official parser drops in silence.
+    drop_flat = set(categories) == COCO_IDS
+    objects = coco_file.objects_by_image(
+        annotation_file, content["annotations"], entries, set(categories), drop_flat
+    )
+    labels = label_map(categories)
+    images = tuple(
+        ImageRecord(
+            id=image_id,
+            file_name=entries[image_id]["file_name"],
+            height=int(entries[image_id]["height"]),
+            width=int(entries[image_id]["width"]),
+            size_bytes=sizes[image_id],
+            **_arrays(objects.get(image_id, []), labels),
+        )
+        for image_id in sorted(entries)
+    )
+    return CocoIndex(annotation_file, image_dir, images, categories)
+
+
+def fingerprint(index: CocoIndex) -> str:
+    """SHA-256 of what the annotations say and of the size of every picture file.
+
+    Independent of where the folder lies and of how the JSON was formatted or sorted.
+    """
+    digest = hashlib.sha256(json.dumps(sorted(index.categories.items())).encode())
+    for image in index.images:
+        head = [image.id, image.file_name, image.height, image.width, image.size_bytes]
+        digest.update(json.dumps([*head, image.targets, len(image.labels)]).encode())
+        for values in (image.boxes, image.labels, image.iscrowd, image.area):
+            digest.update(values.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _arrays(rows: list[coco_file.Row], labels: dict[int, int]) -> dict[str, np.ndarray]:
+    rows = sorted(rows)
+    xywh = np.array([row[1:5] for row in rows], dtype=np.float64).reshape(-1, 4)
+    return {
+        "boxes": np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype("f4"),
+        "labels": np.array([labels[row[5]] for row in rows], dtype=np.int64),
+        "iscrowd": np.array([row[6] for row in rows], dtype=bool),
+        "area": np.array([row[7] for row in rows], dtype=np.float32),
+    }

@@ -1,0 +1,238 @@
+"""Detection data for training and validation: the dataset and the Lightning datamodule.
+
+The dataset is stateless: asked for (epoch, i), it answers the same on any worker, in any order, in
+any process. Samples have fixed shapes, so the default collation makes the batch:
+
+    image     float32 [3, S, S]   normalised, zero-padded at the bottom and the right
+    boxes     float32 [M, 4]      (x1, y1, x2, y2) in pixels of the network input, zero rows after
+    labels    int64 [M]           1..K, 0 in the empty rows
+    image_id  int                 COCO's id; scoring finds crowds and unclipped boxes by it
+    scale     float32 [2]         (y, x) network pixels per stored pixel
+    size      int64 [2]           (height, width) as stored
+    valid     int64 [2]           (height, width) of the network input that is picture
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.coco import CocoIndex
+from datamodules.errors import DataError
+from datamodules.pictures import read_picture
+from datamodules.sampling import EpochSampler, Key, current_rank
+from datamodules.sources import SourceConfig, open_source
+from datamodules.transforms import (
+    TransformConfig,
+    draw_placement,
+    has_area,
+    place,
+    place_boxes,
+    place_image,
+)
+
+MAX_INSTANCES = 100  # of the official parser; no picture trains on more
+CACHE_LIMIT_BYTES = 512 * 2**20  # of decoded pictures per split
+
+
+class DetectionDataset(Dataset[dict[str, Any]]):
+    """Samples by (epoch, i). Crowds are no targets, and at most ``max_instances`` boxes are."""
+
+    def __init__(
+        self,
+        *,
+        index: CocoIndex,
+        transform: TransformConfig,
+        train: bool,
+        seed: int,
+        max_instances: int,
+        cache: bool = False,
+    ) -> None:
+        self.index = index
+        self.transform = transform
+        self.train = train
+        self.seed = seed
+        self.max_instances = max_instances
+        self._decoded: dict[int, Tensor] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.index.images)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        epoch, i = key
+        record = self.index.images[i]
+        size = record.height, record.width
+        if self.train:
+            rng = np.random.default_rng((self.seed, epoch, i))
+            placement = draw_placement(size, self.transform, rng)
+        else:
+            placement = place(size, self.transform.side)
+        boxes = place_boxes(torch.from_numpy(record.boxes), placement)
+        kept = has_area(boxes) & ~torch.from_numpy(record.iscrowd)
+        return {
+            "image": place_image(self.picture(i), placement),
+            "boxes": self._padded(boxes[kept]),
+            "labels": self._padded(torch.from_numpy(record.labels)[kept]),
+            "image_id": record.id,
+            "scale": torch.tensor(placement.scale),
+            "size": torch.tensor(size),
+            "valid": torch.tensor(placement.valid),
+        }
+
+    def picture(self, i: int) -> Tensor:
+        """uint8 [3, height, width] as stored; decoded once where there is a cache."""
+        if self._decoded is None:
+            return read_picture(self.index, self.index.images[i])
+        if i not in self._decoded:
+            self._decoded[i] = read_picture(self.index, self.index.images[i])
+        return self._decoded[i]
+
+    def preload(self) -> None:
+        """Fill the cache now, so that workers forked later share it."""
+        if self._decoded is not None:
+            for i in range(len(self)):
+                self.picture(i)
+
+    def _padded(self, rows: Tensor) -> Tensor:
+        rows = rows[: self.max_instances]
+        padded = rows.new_zeros(self.max_instances, *rows.shape[1:])
+        padded[: len(rows)] = rows
+        return padded
+
+
+class DetectionDataModule(pl.LightningDataModule):
+    """Train and validation loaders over one source; batch sizes are per device.
+
+    It shards by itself: give the Trainer ``use_distributed_sampler=False``.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: SourceConfig,
+        transform: TransformConfig,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source = open_source(source)
+        self.transform = transform
+        self.seed = seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self._train: DetectionDataset | None = None
+        self._val: DetectionDataset | None = None
+
+    def prepare_data(self) -> None:
+        self.source.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        if self._train is not None:
+            return
+        train, val = self.source.index("train"), self.source.index("val")
+        if train.categories != val.categories:
+            raise DataError(
+                f"{val.annotation_file}: 'categories' differ from {train.annotation_file}; "
+                f"both splits must list the same ids and names"
+            )
+        if not train.images or not val.images:
+            empty = val if train.images else train
+            raise DataError(
+                f"{empty.annotation_file}: 'images' is empty; list at least one picture"
+            )
+        most = max(record.targets for record in train.images)
+        self._max_instances = min(MAX_INSTANCES, max(most, 1))
+        self._train = self._dataset(train, is_train=True)
+        self._val = self._dataset(val, is_train=False)
+
+    def _dataset(self, index: CocoIndex, is_train: bool) -> DetectionDataset:
+        decoded_bytes = sum(3 * record.height * record.width for record in index.images)
+        return DetectionDataset(
+            index=index,
+            transform=self.transform,
+            train=is_train,
+            seed=self.seed,
+            max_instances=self._max_instances,
+            cache=decoded_bytes <= CACHE_LIMIT_BYTES,
+        )
+
+    @property
+    def train_index(self) -> CocoIndex:
+        return _ready(self._train).index
+
+    @property
+    def val_index(self) -> CocoIndex:
+        return _ready(self._val).index
+
+    @property
+    def num_classes(self) -> int:
+        """Including the background."""
+        return self.train_index.num_classes
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        return self.train_index.class_names
+
+    @property
+    def label_to_category(self) -> dict[int, int]:
+        return self.train_index.label_to_category
+
+    @property
+    def max_instances(self) -> int:
+        """Rows of a sample's padded targets."""
+        _ready(self._train)
+        return self._max_instances
+
+    @property
+    def fingerprint(self) -> str:
+        return self.source.fingerprint
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Optimiser steps per epoch of each device, before any accumulation."""
+        _, world_size = current_rank()
+        return len(self.train_index.images) // world_size // self.batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        if self.batches_per_epoch == 0:
+            raise DataError(
+                f"{self.train_index.annotation_file}: {len(self.train_index.images)} training "
+                f"pictures do not fill one batch of batch_size {self.batch_size} per device; "
+                f"lower batch_size"
+            )
+        return self._loader(_ready(self._train), self.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(_ready(self._val), self.eval_batch_size)
+
+    def _loader(self, dataset: DetectionDataset, batch_size: int) -> DataLoader:
+        if self.num_workers > 0:
+            dataset.preload()
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=EpochSampler(length=len(dataset), seed=self.seed, shuffle=dataset.train),
+            drop_last=dataset.train,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            # Forked workers share the decoded pictures; elsewhere the platform's own way is safer.
+            multiprocessing_context="fork"
+            if self.num_workers and sys.platform == "linux"
+            else None,
+            pin_memory=torch.cuda.is_available(),
+            # A loader draws a seed for its workers; from here, it leaves the global stream alone.
+            generator=torch.Generator(),
+        )
+
+
+def _ready(dataset: DetectionDataset | None) -> DetectionDataset:
+    if dataset is None:
+        raise RuntimeError("call prepare_data() and setup() before using the datamodule")
+    return dataset

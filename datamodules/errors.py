@@ -1,0 +1,5 @@
+"""The one exception of this package: what a user's data gets wrong, said in a sentence."""
+
+
+class DataError(ValueError):
+    """A bad input. The message names the file, the key, the value and the way out."""

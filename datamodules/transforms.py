@@ -1,0 +1,142 @@
+"""From a decoded picture and its boxes to a square network input, as the official recipe does.
+
+The order: normalise, resize bilinearly with the aspect ratio kept so that the picture fits
+``jitter * side``, crop ``side`` at random where it is larger, pad with zeros at the bottom and the
+right. Normalising first makes the padding the mean colour. Rounding follows Model Garden
+(tf-models-official 2.20.0, ``preprocess_ops.resize_and_crop_image``) in float32, half to even.
+
+Shapes: an image is [3, height, width], boxes are [n, 4] corners (x1, y1, x2, y2) in pixels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.errors import DataError
+
+# ImageNet's statistics, times 255.
+MEAN_RGB = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+STD_RGB = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+
+
+@dataclass(frozen=True)
+class TransformConfig:
+    """How a picture becomes a network input."""
+
+    side: int = 640
+    """Height and width of the network input, in pixels."""
+    flip: bool = True
+    """Mirror half of the training pictures left to right."""
+    scale_jitter: tuple[float, float] = (0.8, 1.2)
+    """Training pictures are resized to fit ``s * side``, s uniform in this range."""
+
+    def __post_init__(self) -> None:
+        if self.side < 1:
+            raise DataError(f"side is {self.side}; give the network input's pixels, e.g. 640")
+        low, high = self.scale_jitter
+        if not 0 < low <= high:
+            raise DataError(
+                f"scale_jitter is ({low}, {high}); give 0 < low <= high, e.g. (0.8, 1.2)"
+            )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture of ``size`` lands on the network input; pairs are (height, width)."""
+
+    size: tuple[int, int]
+    """The picture as stored."""
+    resized: tuple[int, int]
+    """The whole picture after resizing, before the crop."""
+    offset: tuple[int, int]
+    """Top and left of the crop in the resized picture."""
+    side: int
+    flip: bool = False
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Network pixels per stored pixel; the two differ because ``resized`` is rounded."""
+        scale = np.array(self.resized, np.float32) / np.array(self.size, np.float32)
+        return float(scale[0]), float(scale[1])
+
+    @property
+    def valid(self) -> tuple[int, int]:
+        """The part of the network input that is picture rather than padding."""
+        height, width = (
+            min(r - o, self.side) for r, o in zip(self.resized, self.offset, strict=True)
+        )
+        return height, width
+
+
+def place(
+    size: tuple[int, int],
+    side: int,
+    *,
+    jitter: float = 1.0,
+    crop: tuple[float, float] = (0.0, 0.0),
+    flip: bool = False,
+) -> Placement:
+    """Fit ``size`` into ``jitter * side``; ``crop`` places the crop as fractions of the excess."""
+    stored = np.array(size, dtype=np.float32)
+    target = np.rint(np.float32(jitter) * np.float32(side))
+    height, width = np.rint(stored * (target / stored).min()).astype(int).tolist()
+    resized = (
+        max(height, 1),
+        max(width, 1),
+    )  # a strip thinner than half a pixel still has to be there
+    top, left = (int(max(r - side, 0) * c) for r, c in zip(resized, crop, strict=True))
+    return Placement(size=size, resized=resized, offset=(top, left), side=side, flip=flip)
+
+
+def draw_placement(
+    size: tuple[int, int], config: TransformConfig, rng: np.random.Generator
+) -> Placement:
+    """A random placement. Always takes four draws, so that switching one off leaves the others."""
+    coin, scale, top, left = rng.random(4)
+    low, high = config.scale_jitter
+    return place(
+        size,
+        config.side,
+        jitter=low + (high - low) * scale,
+        crop=(top, left),
+        flip=config.flip and coin < 0.5,
+    )
+
+
+def place_image(image: Tensor, placement: Placement) -> Tensor:
+    """uint8 [3, height, width] -> normalised float32 [3, side, side].
+
+    Normalises after the crop, where there are fewest pixels: bilinear weights sum to one, so that
+    equals the official order to float32 rounding.
+    """
+    if placement.flip:
+        image = image.flip(-1)
+    image = image.float()
+    if placement.resized != placement.size:
+        image = F.interpolate(
+            image[None], size=placement.resized, mode="bilinear", align_corners=False
+        )[0]
+    (top, left), (height, width) = placement.offset, placement.valid
+    image = (image[:, top : top + height, left : left + width] - MEAN_RGB) / STD_RGB
+    return F.pad(image, (0, placement.side - width, 0, placement.side - height))
+
+
+def place_boxes(boxes: Tensor, placement: Placement) -> Tensor:
+    """Stored pixels -> pixels of the network input, clipped to the picture. Keeps every row."""
+    scale_y, scale_x = placement.scale
+    top, left = placement.offset
+    x, y = boxes[:, 0::2], boxes[:, 1::2]
+    if placement.flip:
+        x = placement.size[1] - x.flip(1)
+    height, width = placement.valid
+    x = (x * scale_x - left).clamp(0, width)
+    y = (y * scale_y - top).clamp(0, height)
+    return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
+
+
+def has_area(boxes: Tensor) -> Tensor:
+    """bool [n]: what a crop has left of the object is more than a line."""
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

@@ -1,0 +1,120 @@
+"""What happens beside the training step: averaging, the guard against non-finite losses, reports to
+whoever watches.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, WeightAveraging
+from torch import Tensor
+
+from experiments.module import DetectionModule, NonFiniteLossError
+
+Event = dict[str, Any]
+Send = Callable[[Event], None]
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 0.5
+GPU_CHECK_EVERY = (
+    50  # steps between looks at the loss, each of which makes the device and the host meet
+)
+
+
+def moving_average(decay: float) -> WeightAveraging:
+    """Exponential moving average of weights and norm statistics; validation and the final weights
+    use it.
+
+    The decay warms up as (1 + n) / (10 + n), so that a short run does not average in its initial
+    weights.
+    """
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        n = int(count)
+        if not averaged.is_floating_point():
+            return current
+        return averaged.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return WeightAveraging(use_buffers=True, avg_fn=average)
+
+
+class FiniteLoss(Callback):
+    """Stops the run at a loss that is not a number, before it can reach a checkpoint."""
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        every = GPU_CHECK_EVERY if pl_module.device.type == "cuda" else 1
+        if trainer.global_step % every == 0 or trainer.is_last_batch:
+            self._check(trainer, outputs["loss"])
+
+    def _check(self, trainer: pl.Trainer, loss: Tensor) -> None:
+        if math.isfinite(loss.item()):
+            return
+        terms = {
+            k: f"{float(v):.4g}"
+            for k, v in trainer.callback_metrics.items()
+            if k.startswith("loss/")
+        }
+        listed = ", ".join(f"{k} {v}" for k, v in terms.items())
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        raise NonFiniteLossError(
+            f"the loss is not finite at step {trainer.global_step} (epoch {trainer.current_epoch}, "
+            f"learning rate {rate:.3g}): {listed}; the last good checkpoint is kept; lower optim.lr, or set optim.clip_norm"
+        )
+
+
+class Report(Callback):
+    """Tells the watcher how far training is, and the log one line per epoch."""
+
+    def __init__(self, send: Send) -> None:
+        self.send, self.last, self.started = send, 0.0, 0.0
+        self.train_seconds, self.images = 0.0, 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        now = time.perf_counter()
+        self.images += len(batch["image"])
+        if trainer.is_last_batch:
+            self.train_seconds += now - self.started
+        if now - self.last > REPORT_EVERY_S:
+            self.last = now
+            total = int(trainer.estimated_stepping_batches)
+            self.send({"kind": "step", "step": trainer.global_step, "total": total})
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["loss/total"])
+        log.info("epoch %d: loss %.4f", trainer.current_epoch, loss)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DetectionModule)
+        if pl_module.scores is not None:
+            ap = pl_module.scores.metrics["AP"]
+            log.info("epoch %d: AP %.2f", trainer.current_epoch, ap)
+            self.send({"kind": "validation", "AP": ap})
+
+
+def device_name() -> str:
+    """What the run trains on, for the log and the record."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

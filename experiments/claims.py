@@ -1,0 +1,117 @@
+"""Claims judged: the paper's sentences against the runs at hand.
+
+A claim about AP is judged over seeds that both of its variants have. A claim about multiply-adds or
+parameters is a matter of counting, at the paper's own size, and needs no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments import statistics
+from experiments.statistics import ALPHA
+from experiments.store import Result, metric_values
+from experiments.study import Claim
+from spinenet.complexity import Complexity
+
+Verdict = Literal["replicated", "contradicted", "inconclusive", "not run"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim's effect, its 95 % interval, the p value corrected for all claims judged together,
+    and the verdict.
+    """
+
+    claim: Claim
+    verdict: Verdict
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    seeds: int = 0
+    seeds_needed: int | None = None
+    reason: str = ""
+
+
+def judge(
+    claims: Sequence[Claim],
+    results: Mapping[str, Mapping[int, Result]],
+    counts: Mapping[str, Complexity],
+    deviation: float | None,
+) -> list[Judgement]:
+    """Every claim's verdict, in order. `counts` are at the paper's size; `deviation` is the noise
+    over seeds.
+    """
+    differences = {c.id: _differences(c, results) for c in claims if c.metric == "AP"}
+    testable = [c for c in claims if len(differences.get(c.id, ())) > 1]
+    adjusted = dict(
+        zip(
+            (c.id for c in testable),
+            statistics.holm([_p(c, differences[c.id]) for c in testable]),
+            strict=True,
+        )
+    )
+    return [
+        _judge_runs(c, differences[c.id], adjusted.get(c.id), deviation)
+        if c.metric == "AP"
+        else _judge_counts(c, counts)
+        for c in claims
+    ]
+
+
+def _differences(claim: Claim, results: Mapping[str, Mapping[int, Result]]) -> list[float]:
+    a, b = (metric_values(results.get(v, {}), claim.metric) for v in (claim.a, claim.b))
+    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+
+
+def _p(claim: Claim, differences: Sequence[float]) -> float:
+    if claim.relation == "greater":
+        return statistics.p_different(differences)
+    # Either side may turn out to be shown; the smaller p is doubled for having looked at both.
+    both = (
+        statistics.p_within(differences, claim.margin),
+        statistics.p_beyond(differences, claim.margin),
+    )
+    return min(1.0, 2 * min(both))
+
+
+def _judge_runs(
+    claim: Claim, differences: Sequence[float], p: float | None, deviation: float | None
+) -> Judgement:
+    needed = _seeds_needed(claim, deviation)
+    if not differences:
+        return Judgement(claim, "not run", seeds_needed=needed, reason="no seed has both variants")
+    effect = statistics.estimate(differences)
+    if p is None:
+        return Judgement(
+            claim,
+            "inconclusive",
+            effect.mean,
+            seeds=effect.count,
+            seeds_needed=needed,
+            reason="one seed has no interval",
+        )
+    holds = effect.mean > 0 if claim.relation == "greater" else abs(effect.mean) < claim.margin
+    verdict: Verdict = "inconclusive"
+    if p < ALPHA:
+        verdict = "replicated" if holds else "contradicted"
+    return Judgement(claim, verdict, effect.mean, effect.low, effect.high, p, effect.count, needed)
+
+
+def _judge_counts(claim: Claim, counts: Mapping[str, Complexity]) -> Judgement:
+    effect = getattr(counts[claim.a], claim.metric) - getattr(counts[claim.b], claim.metric)
+    holds = effect > 0 if claim.relation == "greater" else abs(effect) < claim.margin
+    verdict: Verdict = "replicated" if holds else "contradicted"
+    return Judgement(claim, verdict, effect, effect, effect, reason="counted, not measured")
+
+
+def _seeds_needed(claim: Claim, deviation: float | None) -> int | None:
+    """Seeds that would settle the claim if the paper's effect held here."""
+    if not deviation:
+        return None
+    if claim.relation == "equal_within":
+        return statistics.seeds_to_bound(claim.margin, deviation)
+    return statistics.seeds_to_detect(claim.paper, deviation) if claim.paper else None

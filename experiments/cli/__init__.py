@@ -1,0 +1,53 @@
+"""The command line: `spinenet COMMAND`. Each command's handler stays thin; heavy imports happen
+inside them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from experiments.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Reproduce SpineNet (CVPR 2020): networks, ablations, claims, measured beside the paper.",
+)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line, not a traceback."""
+    from experiments.cli import grid, inspect, run
+
+    for module in (grid, inspect, run):
+        module.register(app)
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail(
+            "interrupted; what is finished is kept, the same command goes on from there", code=130
+        )
+    except Exception as error:
+        if not _is_user_error(error) or os.environ.get("SPINENET_TRACEBACK"):
+            raise
+        _fail(str(error))
+
+
+def _is_user_error(error: Exception) -> bool:
+    from datamodules import DataError
+    from experiments.module import NonFiniteLossError
+    from spinenet.genotype import GenotypeError
+
+    return isinstance(error, DataError | GenotypeError | NonFiniteLossError)
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,77 @@
+"""models, check: what a network or a study is, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.cli.options import JsonOption, ProfileOption
+
+MODELS = "one_stage"  # the study whose rows are the paper's models
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(models)
+    app.command()(check)
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List every model with its multiply-adds and parameters beside the printed ones.
+
+    Example: spinenet models
+    """
+    from experiments.inspection import model_rows
+
+    rows = model_rows(MODELS)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    from experiments.cli.render import console, table
+
+    header = ["RetinaNet with", "px", "MACs B", "paper", "diff", "params M", "paper", "diff"]
+    console.print(table(header, [list(map(str, row.values())) for row in rows]))
+    console.print(
+        "MACs B: 1e9 multiply-adds (the paper's FLOPs) with the official head of 91 classes.",
+        style="dim",
+    )
+
+
+def check(
+    file: Annotated[
+        str, typer.Argument(help="A study or a recipe: a YAML file or a shipped name.")
+    ],
+    profile: ProfileOption = "embedded",
+    as_json: JsonOption = False,
+) -> None:
+    """Validate a study or recipe; show each variant's difference to the base and its multiply-adds.
+
+    Example: spinenet check my_ablation.yaml
+    """
+    from experiments.inspection import check_recipe, check_study, is_study
+
+    report: dict[str, Any] = check_study(file, profile) if is_study(file) else check_recipe(file)
+    if as_json:
+        typer.echo(json.dumps(report, indent=1, default=str))
+        return
+    from experiments.cli.render import console, table
+
+    console.print(f"[bold]{Path(file).name}[/]: {report['title']}: valid", highlight=False)
+    for part in report["variants"]:
+        console.print(f"\n[bold]{part['variant']}[/] {part['from']}", highlight=False)
+        for key, (before, after) in part["difference"].items():
+            console.print(f"  {key}: {before} → {after}", highlight=False)
+    console.print()
+    header = ["variant", f"MACs M ({profile})", "params M", "MACs B (full size)", "params M", "own"]
+    rows = [
+        [
+            p["variant"],
+            *(f"{p[k]:.2f}" for k in ("macs_m", "params_m", "full_macs_b", "full_params_m")),
+            p["own"],
+        ]
+        for p in report["variants"]
+    ]
+    console.print(table(header, rows))

@@ -1,0 +1,118 @@
+"""Tables and progress for people at a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from experiments import tables
+from experiments.callbacks import Event
+from experiments.study import Cell
+from experiments.tables import Report
+
+console = Console()
+COLOURS = {"replicated": "green", "contradicted": "red", "inconclusive": "yellow"}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
+    """A table with the first column to the left and the numbers to the right."""
+    drawn = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
+    for i, name in enumerate(header):
+        drawn.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
+
+
+def print_report(report: Report) -> None:
+    """A study's three tables."""
+    console.print(f"\n[bold]{report.study.title}[/]")
+    console.print(tables.caption(report), style="dim")
+    console.print(table(*tables.ap_table(report)))
+    console.print("\nMultiply-adds and parameters at the paper's own size", style="bold")
+    console.print(table(*tables.count_table(report)))
+    if report.judgements:
+        header, rows = tables.claim_table(report)
+        coloured = [[*r[:5], f"[{COLOURS.get(r[5], 'dim')}]{r[5]}[/]", *r[6:]] for r in rows]
+        console.print()
+        console.print(table(header, coloured))
+        console.print(tables.noise_line(report), style="dim")
+
+
+class GridProgress:
+    """A bar for the whole grid and one per running cell; each result is printed as it arrives."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.total = self.progress.add_task("[bold]grid", total=len(cells))
+        self.tasks: dict[str, TaskID] = {}
+        self.started: dict[str, float] = {}
+        self.scores: dict[str, float] = {}
+        self.shares: dict[str, float] = {}
+        self.failures: list[tuple[Cell, Any]] = []
+        self.width = max((len(c.label) for c in cells), default=0)
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def watch(self, cell: Cell, event: Event) -> None:
+        """Take one event of one cell."""
+        getattr(self, f"_on_{event['kind']}")(cell, event)
+        self.progress.update(self.total, completed=sum(self.shares.values()))
+
+    def _on_start(self, cell: Cell, event: Event) -> None:
+        self.started[cell.run_id] = time.monotonic()
+        self.tasks[cell.run_id] = self.progress.add_task(cell.label.ljust(self.width), total=None)
+        if not console.is_terminal:
+            console.print(f"start {cell.label}")
+
+    def _on_step(self, cell: Cell, event: Event) -> None:
+        self.progress.update(self.tasks[cell.run_id], completed=event["step"], total=event["total"])
+        self.shares[cell.run_id] = event["step"] / event["total"]
+
+    def _on_validation(self, cell: Cell, event: Event) -> None:
+        self.scores[cell.run_id] = event["AP"]
+
+    def _on_done(self, cell: Cell, event: Event) -> None:
+        ap = self.scores.get(cell.run_id)
+        shown = "" if ap is None else f"AP {ap:5.1f}"
+        self._close(cell, f"[green]done[/]    {cell.label.ljust(self.width)}  {shown}")
+
+    def _on_failed(self, cell: Cell, event: Event) -> None:
+        failure = event["failure"]
+        self.failures.append((cell, failure))
+        self._close(
+            cell,
+            f"[red]failed[/]  {cell.label.ljust(self.width)}  {failure.error}: {failure.message}",
+        )
+
+    def _close(self, cell: Cell, line: str) -> None:
+        self.progress.remove_task(self.tasks.pop(cell.run_id))
+        self.shares[cell.run_id] = 1.0
+        seconds = time.monotonic() - self.started[cell.run_id]
+        console.print(f"{line}  {seconds:5.0f} s", highlight=False)

@@ -1,0 +1,259 @@
+"""From YAML and dotted overrides to a validated recipe.
+
+A recipe file names the differences from the defaults; overrides such as `model.backbone.width=0.5`
+come on top, in the order given. Choosing another `kind` of backbone or data source replaces the
+whole subtree, since the fields of the one mean nothing to the other. OmegaConf merges, pydantic
+checks the types over the same plain dataclasses.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from omegaconf import OmegaConf
+from pydantic import TypeAdapter, ValidationError
+
+from experiments.errors import UserError, did_you_mean
+from experiments.recipe import Recipe, flatten, plain, to_tree
+from spinenet import genotype as genotypes
+from spinenet.genotype import Genotype, GenotypeError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Overrides as a file or flag gives them; `origin` names it, files are found beside it."""
+
+    values: Mapping[str, Any]
+    origin: str
+    folder: Path | None = None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML file. Raises UserError that names the file and the line."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark is not None else ""
+        raise UserError(
+            f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}"
+        ) from None
+    if not isinstance(data, Mapping):
+        raise UserError(
+            f"{path}: expected a mapping of keys to values, found {type(data).__name__}"
+        )
+    return {str(key): value for key, value in data.items()}
+
+
+def default_tree() -> Tree:
+    """The defaults as a tree to put overrides on."""
+    return to_tree(Recipe())
+
+
+def override(
+    tree: Tree, changes: Mapping[str, Any], *, origin: str, folder: Path | None = None
+) -> Tree:
+    """A copy of `tree` with dotted or nested `changes` put on it, in order.
+
+    `origin` names the file or flag in errors; genotype files are found relative to `folder`. Raises
+    UserError for a key that does not exist, with the nearest that does.
+    """
+    for key, value in changes.items():
+        _check_key(key.split("."), value, tree, origin=origin)
+        value = _resolve(key, value, origin=origin, folder=folder)
+        if _kind_changes(tree, key, value):
+            value = {**_defaults_of(key, value), **value}
+            tree = _put(tree, key, value, merge=False)
+        else:
+            tree = _put(tree, key, value, merge=not key.endswith(".genotype"))
+    return tree
+
+
+def apply(tree: Tree, chain: Sequence[Changes]) -> Tree:
+    """`tree` with every link of the chain put on it, in order."""
+    for link in chain:
+        tree = override(tree, link.values, origin=link.origin, folder=link.folder)
+    return tree
+
+
+def from_tree(tree: Tree, *, origin: str) -> Recipe:
+    """A recipe from its tree. Raises UserError that names key, value and what was expected."""
+    tree = OmegaConf.to_container(OmegaConf.create(tree))  # type: ignore[assignment]
+    backbone = tree["model"]["backbone"]
+    if isinstance(genotype := backbone.get("genotype"), Mapping):
+        backbone["genotype"] = _genotype(genotype, origin)
+    try:
+        return TypeAdapter(Recipe).validate_python(tree)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_first_problem(error, tree)}") from None
+
+
+def load_recipe(name_or_path: str) -> Tree:
+    """The tree of a recipe that comes with the package, or of a YAML file."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{name_or_path}.yaml"
+        if not path.is_file():
+            known = [p.stem for p in RECIPES.glob("*.yaml")]
+            raise UserError(f"no recipe {name_or_path!r}; {did_you_mean(name_or_path, known)}")
+    data = read_yaml(path)
+    data.pop("title", None)
+    base = data.pop("base", None)
+    tree = default_tree() if base is None else load_recipe(_beside(path, str(base)))
+    return override(tree, data, origin=path.name, folder=path.parent)
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` strings from the command line; values are read as YAML."""
+    changes: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: expected KEY=VALUE, such as model.backbone.width=0.5")
+        changes[key] = yaml.safe_load(value)
+    return changes
+
+
+def difference(tree: Tree, base: Tree) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose value differs: key → (in base, in tree); None where one has no such key."""
+    mine, theirs = flatten(tree), flatten(base)
+    keys = dict.fromkeys([*theirs, *mine])
+    return {k: (theirs.get(k), mine.get(k)) for k in keys if theirs.get(k) != mine.get(k)}
+
+
+def _beside(path: Path, name: str) -> str:
+    return str(path.parent / name) if name.endswith((".yaml", ".yml")) else name
+
+
+def _check_key(parts: list[str], value: Any, tree: Tree, *, origin: str) -> None:
+    """Walk the dataclasses along the key, and into the value where it is a mapping."""
+    owner: Any = Recipe
+    for depth, part in enumerate(parts):
+        here = ".".join(parts[:depth])
+        owner = _chosen(owner, _at(tree, parts[:depth]))
+        if not is_dataclass(owner):
+            raise UserError(
+                f"{origin}: {'.'.join(parts)}: {here} is a value, it has no keys inside"
+            )
+        known = [f.name for f in fields(owner)]
+        if part not in known:
+            inside = f" in {here}" if here else ""
+            raise UserError(
+                f"{origin}: {'.'.join(parts)}: unknown key {part!r}{inside}; "
+                f"{did_you_mean(part, known)}"
+            )
+        owner = get_type_hints(owner)[part]
+    if isinstance(value, Mapping) and parts[-1] != "genotype":
+        current = value if "kind" in value else _at(tree, parts)
+        chosen = _chosen(owner, current)
+        if chosen is None:
+            kinds = [_kind_of(c) for c in get_args(owner)]
+            raise UserError(
+                f"{origin}: {'.'.join(parts)}: unknown kind {value['kind']!r}; "
+                f"{did_you_mean(str(value['kind']), kinds)}"
+            )
+        future = _put(tree, ".".join(parts), dict(value), merge="kind" not in value)
+        for key, inner in value.items():
+            _check_key([*parts, key], inner, future, origin=origin)
+
+
+def _chosen(owner: Any, current: Any) -> Any:
+    """The dataclass meant by a type: of a union, the one whose `kind` the tree has."""
+    if get_origin(owner) not in (Union, types.UnionType):
+        return owner
+    for candidate in get_args(owner):
+        if isinstance(current, Mapping) and current.get("kind") == _kind_of(candidate):
+            return candidate
+    return None
+
+
+def _kind_of(candidate: Any) -> str:
+    hint = get_type_hints(candidate)["kind"]
+    return str(get_args(hint)[0]) if get_origin(hint) is Literal else ""
+
+
+def _at(tree: Any, parts: list[str]) -> Any:
+    for part in parts:
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _put(tree: Tree, key: str, value: Any, *, merge: bool) -> Tree:
+    config = OmegaConf.create(tree)
+    OmegaConf.update(config, key, value, merge=merge, force_add=True)
+    result: Tree = OmegaConf.to_container(config)  # type: ignore[assignment]
+    return result
+
+
+def _defaults_of(key: str, value: Mapping[str, Any]) -> Tree:
+    """The fields of the newly chosen kind, at their defaults."""
+    owner: Any = Recipe
+    for part in key.split("."):
+        owner = get_type_hints(owner)[part]
+    tree: Tree = plain(_chosen(owner, value)())
+    return tree
+
+
+def _kind_changes(tree: Tree, key: str, value: Any) -> bool:
+    current = _at(tree, key.split("."))
+    return (
+        isinstance(value, Mapping)
+        and isinstance(current, Mapping)
+        and "kind" in value
+        and value["kind"] != current.get("kind")
+    )
+
+
+def _resolve(key: str, value: Any, *, origin: str, folder: Path | None) -> Any:
+    """Genotype names and files inside a value, replaced by what they hold."""
+    if key.split(".")[-1] == "genotype":
+        return _genotype(value, origin, folder).to_mapping()
+    if isinstance(value, Mapping):
+        return {
+            k: _resolve(f"{key}.{k}", v, origin=origin, folder=folder) for k, v in value.items()
+        }
+    return value
+
+
+def _genotype(value: Any, origin: str, folder: Path | None = None) -> Genotype:
+    """A genotype from a name, a file, `{base: NAME, derive: [...]}`, or its own mapping."""
+    try:
+        if isinstance(value, str):
+            return genotypes.load(value, relative_to=folder)
+        if isinstance(value, Mapping) and "base" in value:
+            base = genotypes.load(str(value["base"]), relative_to=folder)
+            return genotypes.derive(base, list(value.get("derive", [])))
+        if isinstance(value, Mapping):
+            return genotypes.from_mapping(value)
+    except GenotypeError as error:
+        raise UserError(f"{origin}: model.backbone.genotype: {error}") from None
+    raise UserError(
+        f"{origin}: model.backbone.genotype: cannot read {value!r}; give a name, a .yaml file, or "
+        "{base: NAME, derive: [sequential]}"
+    )
+
+
+def _first_problem(error: ValidationError, tree: Tree) -> str:
+    """One readable line of pydantic's first complaint that concerns the chosen kinds."""
+    for problem in error.errors():
+        # Of a union, pydantic reports every member; only the one whose kind was chosen is of
+        # interest.
+        classes = [str(p) for p in problem["loc"] if isinstance(p, str) and p[:1].isupper()]
+        location = [str(p) for p in problem["loc"] if str(p) not in classes]
+        if problem["loc"][-1] == "kind" and classes:
+            continue
+        found = _at(tree, location)
+        given = "" if isinstance(found, Mapping) else f", found {found!r}"
+        return f"{'.'.join(location)}: {problem['msg'].removeprefix('Value error, ')}{given}"
+    return str(error).splitlines()[0]

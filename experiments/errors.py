@@ -1,0 +1,18 @@
+"""The error that a user can mend: one sentence with file, key, value and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Shown without a traceback by the command line."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint that ends a message about an unknown name: the nearest known one, and all of them."""
+    known = sorted(known)
+    near = get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}known: {', '.join(known)}"

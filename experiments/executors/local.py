@@ -1,0 +1,147 @@
+"""Cells as processes of this machine, forked from a parent that has already imported torch.
+
+Each run gets its own process, so that a crash takes nothing else with it. The fork server imports
+once; a cell then starts in a fraction of a second. Progress comes back over a pipe.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from experiments.callbacks import Event
+from experiments.store import Failure, Store, write_failure
+from experiments.study import Cell
+from experiments.training import Runtime, train
+
+Watch = Callable[[Cell, Event], None]
+
+MEMORY_PER_RUN = (
+    2 * 2**30
+)  # bytes; an embedded run with its libraries and decoded pictures stays under this
+
+# A training step frees and takes the same large blocks again and again. Left to itself the
+# allocator hands them back to the system each time, and every page is faulted in anew.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+
+
+@dataclass
+class _Job:
+    cell: Cell
+    process: ForkServerProcess
+    pipe: Connection
+    failed: bool = False
+
+
+def default_workers(cells: Sequence[Cell]) -> int:
+    """As many runs at once as there are cores for their threads, and memory; one per GPU where
+    there are any.
+    """
+    import torch
+
+    if not cells:
+        return 1
+    if torch.cuda.is_available():
+        return min(len(cells), torch.cuda.device_count())
+    threads = max(cell.recipe.train.threads for cell in cells)
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(cells), cores // threads, memory // MEMORY_PER_RUN))
+
+
+def run_cells(
+    cells: Sequence[Cell], store: Store, runtimes: dict[str, Runtime], workers: int, watch: Watch
+) -> None:
+    """Train every cell; a failed one is reported and does not stop the others.
+
+    `runtimes` is by run id. `watch` sees, per cell, the events of the run and then `done` or
+    `failed`. An interrupt stops the running cells at once; finished ones are safe on disk.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["experiments.training", "wandb"])
+    os.environ.update({k: v for k, v in ALLOCATOR.items() if k not in os.environ})
+    waiting, running = list(cells), list[_Job]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                cell = waiting.pop(0)
+                running.append(_start(context, cell, store, runtimes[cell.run_id]))
+                watch(cell, {"kind": "start"})
+            ready = wait([job.pipe for job in running])
+            for job in [j for j in running if j.pipe in ready]:
+                if not _receive(job, store, watch):
+                    running.remove(job)
+    finally:
+        for job in running:
+            job.process.kill()
+        for job in running:
+            job.process.join()
+
+
+def _start(context: Any, cell: Cell, store: Store, runtime: Runtime) -> _Job:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(cell, store, runtime, sender), daemon=True)
+    process.start()
+    sender.close()
+    return _Job(cell, process, receiver)
+
+
+def _receive(job: _Job, store: Store, watch: Watch) -> bool:
+    """Pass one event on; False when the run is over."""
+    try:
+        event = job.pipe.recv()
+    except EOFError:
+        job.process.join()
+        state = store.state(job.cell.run_id)
+        if state == "complete":
+            watch(job.cell, {"kind": "done"})
+            return False
+        failure = store.failure(job.cell.run_id)
+        if failure is None:
+            failure = Failure("ProcessDied", _death(job.process.exitcode))
+            write_failure(store.folder(job.cell.run_id, job.cell.recipe.name), failure)
+        watch(job.cell, {"kind": "failed", "failure": failure})
+        return False
+    watch(job.cell, event)
+    return True
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = "; the machine may be out of memory, try --jobs 1" if name == "SIGKILL" else ""
+        return f"the run's process was ended by {name}{hint}"
+    return f"the run's process ended with exit code {code} and no result"
+
+
+def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None:
+    """One run, in its own process: interrupts are the parent's business, output goes to the run's
+    folder.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder = store.folder(cell.run_id, cell.recipe.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "output.log").open("a") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+
+    def send(event: Event) -> None:
+        with suppress(BrokenPipeError):
+            pipe.send(event)
+
+    try:
+        train(cell.recipe, cell.run_id, folder, runtime, send)
+    except Exception:
+        sys.exit(1)  # recorded in failure.json
+    finally:
+        pipe.close()

@@ -1,0 +1,87 @@
+"""The grid of a study: what is there, what is missing, what that will cost, and running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.recipe import Recipe
+from experiments.store import Result, State, Store
+from experiments.study import Cell, PaperValue, Study
+from spinenet.complexity import Complexity, complexity
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells of a grid with the state of their runs."""
+
+    cells: tuple[Cell, ...]
+    states: dict[str, State]
+
+    @property
+    def missing(self) -> list[Cell]:
+        """What has to run, each run once, failed ones again."""
+        unique = {c.run_id: c for c in self.cells if self.states[c.run_id] in ("missing", "failed")}
+        return list(unique.values())
+
+    def count(self, state: State) -> int:
+        """Runs in this state."""
+        return sum(s == state for s in self.states.values())
+
+
+def make_plan(cells: Sequence[Cell], store: Store) -> Plan:
+    """Look every cell up in the store."""
+    return Plan(tuple(cells), {c.run_id: store.state(c.run_id) for c in cells})
+
+
+def collect(cells: Sequence[Cell], store: Store) -> dict[str, dict[int, Result]]:
+    """Results by variant and seed."""
+    found: dict[str, dict[int, Result]] = {}
+    for cell in cells:
+        result = store.result(cell.run_id)
+        if result is not None:
+            found.setdefault(cell.variant, {})[cell.seed] = result
+    return found
+
+
+def paper_values(
+    study: Study, cells: Sequence[Cell]
+) -> dict[str, dict[str, dict[str, PaperValue]]]:
+    """Run id → study → metric → the printed value."""
+    return {c.run_id: {study.id: dict(study.variants[c.variant].paper)} for c in cells}
+
+
+def counts(recipe: Recipe, num_classes: int) -> Complexity:
+    """Multiply-adds and parameters of a recipe's network, built without memory."""
+    import torch
+
+    from spinenet.detection.retinanet import build_retinanet
+
+    with torch.device("meta"):
+        model = build_retinanet(recipe.model, num_classes)
+    return complexity(model, recipe.data.transform.side)
+
+
+@dataclass(frozen=True)
+class Price:
+    """Estimated seconds of training for one run, and where the estimate comes from."""
+
+    seconds: float
+    basis: str
+
+
+def price(macs_b: float, images: int, known: Sequence[Result]) -> Price | None:
+    """What a run over `images` pictures will take, from runs already measured on this machine; None
+    without any.
+
+    A run of the same network gives its own speed; otherwise speed scales with multiply-adds.
+    """
+    if not known:
+        return None
+    nearest = min(known, key=lambda r: abs(r.macs_b - macs_b))
+    seconds = images / nearest.images_per_second * macs_b / nearest.macs_b
+    overhead = nearest.seconds - nearest.train_seconds
+    same = abs(nearest.macs_b - macs_b) < 1e-9
+    return Price(
+        seconds + overhead, f"measured on {nearest.name}" if same else f"scaled from {nearest.name}"
+    )

@@ -1,0 +1,115 @@
+"""What `models` and `check` print: counts of every model, and a study's variants as differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
+from experiments.grid import counts
+from experiments.study import (
+    Study,
+    Variant,
+    load_profile,
+    load_study,
+    shipped_studies,
+    variant_tree,
+)
+from experiments.tables import COCO_CLASSES, printed, relative
+
+STUDY_KEYS = {"variants", "claims", "recipe"}
+EMBEDDED_CLASSES = 11  # of the digits, background included
+
+
+def model_rows(study_name: str) -> list[dict[str, Any]]:
+    """Every variant of a study at the paper's size: counted, printed, difference."""
+    study = load_study(study_name)
+    rows = []
+    for variant in study.variants.values():
+        recipe = from_tree(variant_tree(study, variant, None), origin=study.id)
+        found = counts(recipe, COCO_CLASSES)
+        macs, params = variant.paper.get("macs_b"), variant.paper.get("params_m")
+        rows.append(
+            {
+                "model": variant.label,
+                "side": recipe.data.transform.side,
+                "macs_b": f"{found.macs_b:.2f}",
+                "macs_b_paper": printed(macs),
+                "macs_b_difference": relative(found.macs_b, macs),
+                "params_m": f"{found.params_m:.2f}",
+                "params_m_paper": printed(params),
+                "params_m_difference": relative(found.params_m, params),
+            }
+        )
+    return rows
+
+
+def is_study(name: str) -> bool:
+    """Whether a name or file is a study rather than a recipe."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        return name in shipped_studies()
+    return bool(STUDY_KEYS & set(read_yaml(path)))
+
+
+def check_study(name: str, profile_name: str) -> dict[str, Any]:
+    """Every variant's difference to what it starts from, and its counts in the profile and at full
+    size.
+    """
+    study, profile = load_study(name), load_profile(profile_name)
+    base = variant_tree(study, Variant(id="base"), profile)
+    own = set(
+        (read_yaml(Path(name)).get("variants") or {})
+        if name.endswith((".yaml", ".yml"))
+        else study.variants
+    )
+    return {
+        "title": study.title,
+        "variants": [_variant(study, v, profile, base, own) for v in study.variants.values()],
+    }
+
+
+def check_recipe(name: str) -> dict[str, Any]:
+    """A recipe's difference to the defaults, and its counts."""
+    tree = load_recipe(name)
+    recipe = from_tree(tree, origin=name)
+    found = counts(recipe, COCO_CLASSES)
+    part = {
+        "variant": Path(name).stem,
+        "from": "against the defaults",
+        "difference": _readable(tree, default_tree()),
+    }
+    sizes = {"macs_m": found.macs_b * 1e3, "params_m": found.params_m}
+    full = {"full_macs_b": found.macs_b, "full_params_m": found.params_m, "own": "yes"}
+    return {"title": "recipe", "variants": [part | sizes | full]}
+
+
+def _variant(
+    study: Study, variant: Variant, profile: Any, base: Any, own: set[str]
+) -> dict[str, Any]:
+    tree = variant_tree(study, variant, profile)
+    start = study.variants[variant.start] if variant.start else None
+    origin = base if start is None else variant_tree(study, start, profile)
+    small = counts(from_tree(tree, origin=variant.id), EMBEDDED_CLASSES)
+    full = counts(from_tree(variant_tree(study, variant, None), origin=variant.id), COCO_CLASSES)
+    return {
+        "variant": variant.id,
+        "from": f"from {variant.start}" if variant.start else "from the base",
+        "difference": _readable(tree, origin),
+        "macs_m": small.macs_b * 1e3,
+        "params_m": small.params_m,
+        "full_macs_b": full.macs_b,
+        "full_params_m": full.params_m,
+        "own": "yes" if variant.id in own else "inherited",
+    }
+
+
+def _readable(tree: Any, base: Any) -> dict[str, tuple[Any, Any]]:
+    """The difference, with a genotype named rather than written out."""
+    shown = {}
+    for key, (before, after) in difference(tree, base).items():
+        if ".genotype." not in key:
+            shown[key] = (before, after)
+        elif key.endswith(".genotype.name"):
+            shown[key.removesuffix(".name")] = (before, after)
+    return shown

@@ -1,0 +1,162 @@
+"""A recipe: all that decides a run's result, typed; and the run id that follows from it.
+
+The defaults are the paper's: protocol A on COCO at 640 pixels (`ablations/README.md` lists the
+protocols). The id is a hash over the fields that differ from these defaults, the genotype's content
+and the data's fingerprint. Names, paths, devices and worker counts are no part of it, so the same
+recipe met in two studies is one run. A new field whose default keeps the old behaviour keeps all
+ids; whoever changes a default or the numerics raises RECIPE_VERSION.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from datamodules import CocoFolderConfig, DigitsConfig, TransformConfig
+from spinenet.detection.retinanet import RetinaNetConfig
+from spinenet.genotype import Genotype
+from spinenet.resnet import ResNetFPNConfig
+
+RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, and how they reach the network."""
+
+    source: CocoFolderConfig | DigitsConfig = field(default_factory=CocoFolderConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and schedule.
+
+    `lr` is meant for a batch of `lr_batch` pictures and scales linearly with the batch in use. The
+    step schedule multiplies it by 0.1 at each of `decay_before_end` epochs from the end; cosine
+    ends at zero. Weight decay acts on convolution kernels only. `clip_norm` 0 does not clip.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.28
+    lr_batch: int = 256
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    schedule: Literal["step", "cosine"] = "step"
+    decay_before_end: tuple[float, ...] = (30, 10)
+    warmup_epochs: float = 5
+    clip_norm: float = 10.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how many at once, and in which arithmetic.
+
+    `threads` per process is part of a recipe because sums in another order differ in the last bit.
+    """
+
+    epochs: int = 250
+    batch_size: int = 256
+    precision: Literal["32", "bf16"] = "32"
+    threads: int = 1
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Validation every so many epochs, and always after the last."""
+
+    every_epochs: int = 10
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run, completely described."""
+
+    model: RetinaNetConfig = field(default_factory=RetinaNetConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = 0
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the batch in use."""
+        return self.optim.lr * self.train.batch_size / self.optim.lr_batch
+
+    @property
+    def name(self) -> str:
+        """A short name for people: network, data, seed."""
+        backbone = self.model.backbone
+        if isinstance(backbone, ResNetFPNConfig):
+            network = f"r{backbone.depth}-fpn"
+        else:
+            repeats = f"-x{backbone.block_repeats}" if backbone.block_repeats > 1 else ""
+            network = f"{backbone.genotype.name.replace('+', '-')}{repeats}"
+        return f"{network}-{self.data.source.kind}-s{self.seed}"
+
+
+def to_tree(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain mappings, lists and numbers; `compose.from_tree` reads it back."""
+    tree: dict[str, Any] = plain(recipe)
+    return tree
+
+
+def run_id(recipe: Recipe, fingerprint: str) -> str:
+    """Twelve hexadecimal digits that name the result of `recipe` on data of this `fingerprint`."""
+    different = semantic_fields(recipe)
+    body = {"version": RECIPE_VERSION, "data": fingerprint, "fields": different}
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def semantic_fields(recipe: Recipe) -> dict[str, Any]:
+    """Dotted fields that decide the result and differ from the defaults; the data's identity is
+    apart.
+    """
+    mine, default = flatten(_content(recipe)), flatten(_content(Recipe()))
+    return {key: value for key, value in mine.items() if default.get(key, _ABSENT) != value}
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings → dotted keys; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def plain(value: Any) -> Any:
+    """Configuration dataclasses as mappings, tuples as lists, genotypes as their tables."""
+    if isinstance(value, Genotype):
+        return value.to_mapping()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple | list):
+        return [plain(v) for v in value]
+    return value
+
+
+_ABSENT = object()
+
+
+def _content(recipe: Recipe) -> dict[str, Any]:
+    tree = to_tree(recipe)
+    del tree["data"]["source"]  # its fingerprint stands for it
+    backbone = recipe.model.backbone
+    if not isinstance(backbone, ResNetFPNConfig):
+        content = json.dumps(backbone.genotype.content(), sort_keys=True)
+        tree["model"]["backbone"]["genotype"] = content
+    return tree

@@ -1,0 +1,139 @@
+"""Effects over paired seeds: intervals, tests, and what a number of seeds can and cannot show.
+
+Seeds pair across variants, since a seed fixes order and augmentation for all of them. A claim's
+effect is the mean of the paired differences, its interval Student's. Several claims judged at once
+are corrected by Holm's method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+ALPHA = 0.05
+POWER = 0.8
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval; `half` is None below two values."""
+
+    mean: float
+    half: float | None
+    count: int
+
+    @property
+    def low(self) -> float | None:
+        """Lower end."""
+        return None if self.half is None else self.mean - self.half
+
+    @property
+    def high(self) -> float | None:
+        """Upper end."""
+        return None if self.half is None else self.mean + self.half
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and Student interval of independent values."""
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return Estimate(mean, None, count)
+    error = float(np.std(values, ddof=1)) / math.sqrt(count)
+    return Estimate(mean, float(stats.t.ppf(1 - ALPHA / 2, count - 1)) * error, count)
+
+
+def p_different(differences: Sequence[float]) -> float:
+    """Two-sided p of the mean difference being zero."""
+    error = _standard_error(differences)
+    mean = float(np.mean(differences))
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
+
+
+def p_within(differences: Sequence[float], margin: float) -> float:
+    """p of the mean difference lying outside ± margin: the larger of two one-sided tests (TOST)."""
+    error = _standard_error(differences)
+    mean = float(np.mean(differences))
+    if error == 0:
+        return 0.0 if abs(mean) < margin else 1.0
+    return float(stats.t.sf((margin - abs(mean)) / error, len(differences) - 1))
+
+
+def p_beyond(differences: Sequence[float], margin: float) -> float:
+    """p of the mean difference lying within ± margin, against it being larger than the margin."""
+    error = _standard_error(differences)
+    mean = float(np.mean(differences))
+    if error == 0:
+        return 0.0 if abs(mean) > margin else 1.0
+    return float(stats.t.sf((abs(mean) - margin) / error, len(differences) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values: each may be read against 0.05 as if it were the only one."""
+    order = np.argsort(p_values)
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def pooled_deviation(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation over seeds, pooled over variants; None when no variant has two seeds."""
+    groups = [g for g in groups if len(g) > 1]
+    freedom = sum(len(g) - 1 for g in groups)
+    if freedom == 0:
+        return None
+    return math.sqrt(sum((len(g) - 1) * float(np.var(g, ddof=1)) for g in groups) / freedom)
+
+
+def detectable(deviation: float, seeds: int) -> float | None:
+    """Smallest true difference between two variants that `seeds` paired seeds show with 80 % power.
+
+    `deviation` is that of one variant over seeds; the difference of two varies by the square root
+    of two more.
+    """
+    if seeds < 2:
+        return None
+    low, high = 0.0, 100 * max(deviation, 1e-9)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _power(middle, deviation, seeds) >= POWER else (middle, high)
+    return high
+
+
+def seeds_to_detect(effect: float, deviation: float) -> int | None:
+    """Paired seeds that show a true difference of `effect` with 80 % power; None past 1000."""
+    return _fewest(lambda n: _power(abs(effect), deviation, n) >= POWER)
+
+
+def seeds_to_bound(margin: float, deviation: float) -> int | None:
+    """Paired seeds that show a true difference of zero to be within ± margin with 80 % power."""
+
+    def enough(seeds: int) -> bool:
+        error = math.sqrt(2 / seeds) * max(deviation, 1e-9)
+        reach = margin / error - stats.t.ppf(1 - ALPHA, seeds - 1)
+        return reach > 0 and 2 * stats.t.cdf(reach, seeds - 1) - 1 >= POWER
+
+    return _fewest(enough)
+
+
+def _fewest(enough: object) -> int | None:
+    return next((n for n in range(2, MOST_SEEDS + 1) if enough(n)), None)  # type: ignore[operator]
+
+
+def _power(effect: float, deviation: float, seeds: int) -> float:
+    """Chance that the two-sided paired t-test at 5 % finds `effect`."""
+    shift = effect / (math.sqrt(2 / seeds) * max(deviation, 1e-9))
+    critical = stats.t.ppf(1 - ALPHA / 2, seeds - 1)
+    return float(stats.nct.sf(critical, seeds - 1, shift))
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))

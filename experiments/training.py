@@ -1,0 +1,221 @@
+"""One run: a recipe and a folder in, a result out.
+
+A run that was stopped goes on from its last complete epoch. Since every augmentation is drawn from
+(seed, epoch, sample) and the order from (seed, epoch), it then ends as the undisturbed run would
+have.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from safetensors.torch import save_file
+
+from datamodules import DetectionDataModule
+from experiments.callbacks import FiniteLoss, Report, Send, device_name, moving_average
+from experiments.module import DetectionModule
+from experiments.provenance import environment
+from experiments.recipe import Recipe, to_tree
+from experiments.scoring import score
+from experiments.store import Failure, Result, lock, write_atomically, write_failure, write_result
+from experiments.study import PaperValue
+from experiments.tracking import HistoryLogger, WandbMode, wandb_logger
+from spinenet.complexity import complexity
+from spinenet.detection.retinanet import RetinaNet, build_retinanet
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a run is carried out, none of which changes its result.
+
+    `paper` has the printed values of the variant by study, for W&B's summary.
+    """
+
+    accelerator: str = "auto"
+    num_workers: int = 0
+    wandb: WandbMode = "auto"
+    group: str = ""
+    paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
+    progress_bar: bool = False
+
+
+def train(
+    recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send = lambda event: None
+) -> Result:
+    """Train `recipe` in `folder` and write its result. A failure is recorded in the folder and
+    raised again.
+    """
+    with lock(folder), _log_to(folder / "train.log"):
+        try:
+            return _train(recipe, run_id, folder, runtime, send)
+        except Exception as error:
+            write_failure(folder, Failure(type(error).__name__, str(error), traceback.format_exc()))
+            log.error("failed: %s: %s", type(error).__name__, error)
+            raise
+
+
+def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send) -> Result:
+    start = time.perf_counter()
+    torch.set_num_threads(recipe.train.threads)
+    facts = environment()
+    write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
+    write_atomically(folder / "environment.json", json.dumps(facts, indent=1))
+    log.info(
+        "run %s (%s), commit %s, on %s", run_id, recipe.name, facts["commit"][:10], device_name()
+    )
+
+    data = datamodule(recipe, runtime.num_workers)
+    data.prepare_data()
+    data.setup("fit")
+    model = build(recipe, data.num_classes)
+    counts = complexity(model, recipe.data.transform.side)
+    module = DetectionModule(model=model, recipe=recipe, index=data.val_index)
+    report = Report(send)
+    tracker = wandb_logger(
+        runtime.wandb,
+        folder=folder,
+        run_id=run_id,
+        name=recipe.name,
+        group=runtime.group,
+        tags=sorted(runtime.paper),
+        config={**to_tree(recipe), "macs_b": counts.macs_b, "params_m": counts.params_m},
+    )
+    trainer, resume = _trainer(
+        recipe, folder, runtime, [report, FiniteLoss()], [tracker] if tracker else []
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
+        trainer.validate(module, datamodule=data, verbose=False)
+
+    final = score(data.val_index, module.detections, "pycocotools")
+    write_atomically(folder / "detections.json", json.dumps(module.detections))
+    save_weights(folder / "weights.safetensors", model, recipe, data)
+    result = Result(
+        run_id=run_id,
+        name=recipe.name,
+        seed=recipe.seed,
+        metrics=final.metrics,
+        by_class=final.by_class,
+        macs_b=counts.macs_b,
+        params_m=counts.params_m,
+        num_classes=data.num_classes,
+        seconds=time.perf_counter() - start,
+        train_seconds=report.train_seconds,
+        images_per_second=report.images / max(report.train_seconds, 1e-9),
+        images_seen=data.batches_per_epoch * recipe.train.batch_size * recipe.train.epochs,
+        data_fingerprint=data.fingerprint,
+        recipe=to_tree(recipe),
+        environment=facts,
+    )
+    if tracker is not None:
+        tracker.summarize(result, runtime.paper)
+    write_result(folder, result)
+    log.info("done: AP %.2f in %.0f s", result.metrics["AP"], result.seconds)
+    return result
+
+
+def datamodule(recipe: Recipe, num_workers: int = 0) -> DetectionDataModule:
+    """The data of a recipe."""
+    return DetectionDataModule(
+        source=recipe.data.source,
+        transform=recipe.data.transform,
+        seed=recipe.seed,
+        batch_size=recipe.train.batch_size,
+        eval_batch_size=recipe.eval.batch_size,
+        num_workers=num_workers,
+    )
+
+
+def build(recipe: Recipe, num_classes: int) -> RetinaNet:
+    """The network of a recipe, initialised from its seed."""
+    torch.manual_seed(recipe.seed)
+    return build_retinanet(recipe.model, num_classes).to(memory_format=torch.channels_last)
+
+
+def save_weights(path: Path, model: RetinaNet, recipe: Recipe, data: DetectionDataModule) -> None:
+    """Weights with what is needed to use them: the recipe and the label map."""
+    labels = {
+        str(k): {"category": c, "name": data.class_names[k]}
+        for k, c in data.label_to_category.items()
+    }
+    metadata = {"recipe": json.dumps(to_tree(recipe)), "labels": json.dumps(labels)}
+    partial = path.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial, metadata)
+    partial.replace(path)
+
+
+def _trainer(
+    recipe: Recipe, folder: Path, runtime: Runtime, callbacks: list[Callback], trackers: list[Any]
+) -> tuple[pl.Trainer, Path | None]:
+    """Lightning's trainer for a recipe, and the checkpoint to go on from, if there is one."""
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    resume = checkpoint if checkpoint.is_file() else None
+    step = torch.load(checkpoint, weights_only=True)["global_step"] if resume else 0
+    if recipe.train.ema_decay:
+        callbacks = [*callbacks, moving_average(recipe.train.ema_decay)]
+    saver = ModelCheckpoint(
+        dirpath=checkpoint.parent,
+        filename="last",
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    trainer = pl.Trainer(
+        accelerator=runtime.accelerator,
+        devices=1,
+        max_epochs=recipe.train.epochs,
+        precision=PRECISIONS[recipe.train.precision],  # type: ignore[arg-type]
+        gradient_clip_val=recipe.optim.clip_norm or None,
+        check_val_every_n_epoch=recipe.eval.every_epochs,
+        callbacks=[*callbacks, saver],
+        logger=[HistoryLogger(folder, resume_step=step), *trackers],
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        deterministic="warn",
+        enable_progress_bar=runtime.progress_bar,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    return trainer, resume
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """The project's log lines, and Lightning's warnings, into the run's own file."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    ours = logging.getLogger("experiments")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    lightning = logging.getLogger("pytorch_lightning")
+    level, lightning.level = lightning.level, logging.ERROR
+    try:
+        with warnings.catch_warnings():
+            # Lightning advises more data workers; small sets are decoded once and need none.
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            yield
+    finally:
+        ours.removeHandler(handler)
+        lightning.setLevel(level)
+        handler.close()

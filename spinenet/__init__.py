@@ -1,0 +1,1 @@
+"""SpineNet's networks in PyTorch, usable on their own: genotypes, backbones, RetinaNet, counts."""

@@ -1,0 +1,1 @@
+"""RetinaNet and its parts: anchors, matching, losses, head, detections."""

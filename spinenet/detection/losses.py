@@ -1,0 +1,89 @@
+"""RetinaNet's losses with SpineNet's constants.
+
+Focal loss with alpha 0.25 and gamma 1.5; Huber loss with delta 0.1 on the box codes; total = class
++ 50 * box. Both sums are divided by the number of positive anchors plus one, the box sum also by
+the four coordinates (tensorflow/tpu: modeling/losses.py and configs/retinanet_config.py). Codes
+whose target is exactly 0 are masked in `tf1` only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional as F
+
+from spinenet.detection.matching import Targets
+from spinenet.layers import Flavor
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Constants of the losses.
+
+    `normalizer` says whose positives are counted: `global` counts those of all processes, so that
+    one, two or four devices train alike; `replica` counts each process's own, as the official code
+    does.
+    """
+
+    focal_alpha: float = 0.25
+    focal_gamma: float = 1.5
+    huber_delta: float = 0.1
+    box_weight: float = 50.0
+    normalizer: Literal["global", "replica"] = "global"
+
+
+class Losses(NamedTuple):
+    """Scalars; `total` is what is minimised, `positives` the normaliser's count."""
+
+    total: Tensor
+    classification: Tensor
+    box: Tensor
+    positives: Tensor
+
+
+def detection_losses(
+    logits: Tensor, codes: Tensor, targets: Targets, config: LossConfig, flavor: Flavor
+) -> Losses:
+    """Losses of `logits` (B, A, K) and `codes` (B, A, 4), in float32, against matched targets."""
+    logits, codes = logits.float(), codes.float()
+    positive = targets.positive
+    count = positive.sum().float()
+    scale = 1.0
+    if config.normalizer == "global" and dist.is_available() and dist.is_initialized():
+        # Gradients are averaged over processes, so each one's share of the global sum is scaled
+        # back up.
+        dist.all_reduce(count)
+        scale = float(dist.get_world_size())
+    share = scale / (count + 1)
+    classification = (
+        focal_loss(logits, targets.labels, config.focal_alpha, config.focal_gamma) * share
+    )
+    element = huber(codes, targets.codes, config.huber_delta)
+    if flavor == "tf1":
+        element = element * (targets.codes != 0)
+    box = (element * positive[..., None]).sum() / 4 * share
+    return Losses(classification + config.box_weight * box, classification, box, count)
+
+
+def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Sum over anchors and classes of the focal loss of `logits` (B, A, K) for `labels` (B, A), 0 =
+    background.
+
+    Channel 0 is the background's own output; like the official head it only ever sees negatives.
+    """
+    # Every element as if negative, then each anchor's own class corrected: no one-hot tensor, no
+    # synchronisation.
+    negative = (1 - alpha) * torch.sigmoid(logits).pow(gamma) * F.softplus(logits)  # (B, A, K)
+    own = logits.gather(2, labels[..., None]).squeeze(2)  # (B, A)
+    correction = alpha * torch.sigmoid(-own).pow(gamma) * F.softplus(-own)
+    correction = correction - (1 - alpha) * torch.sigmoid(own).pow(gamma) * F.softplus(own)
+    return negative.sum() + (correction * (labels > 0)).sum()
+
+
+def huber(prediction: Tensor, target: Tensor, delta: float) -> Tensor:
+    """Elementwise Huber loss, quadratic within `delta` of the target."""
+    return F.huber_loss(prediction, target, reduction="none", delta=delta)

@@ -1,0 +1,80 @@
+"""Which anchor learns which ground-truth box, for a whole batch at once.
+
+An anchor is positive when its best overlap reaches 0.5 and negative below; no band is ignored. Each
+ground-truth box also claims the anchor that overlaps it most, whatever the overlap (tensorflow/tpu:
+dataloader/anchor.py, the argmax matcher with force_match_for_each_row).
+
+Shapes: B images, M padded ground-truth boxes, A anchors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spinenet.detection.anchors import encode
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """The overlap from which an anchor is positive."""
+
+    threshold: float = 0.5
+
+
+class Targets(NamedTuple):
+    """What the head should say: labels (B, A) int64, 0 for background; box codes (B, A, 4), 0 off
+    the positives.
+    """
+
+    labels: Tensor
+    codes: Tensor
+
+    @property
+    def positive(self) -> Tensor:
+        """(B, A) bool."""
+        return self.labels > 0
+
+
+@torch.no_grad()
+def match(anchors: Tensor, boxes: Tensor, labels: Tensor, config: MatchConfig) -> Targets:
+    """Targets of `anchors` (A, 4) for `boxes` (B, M, 4) with `labels` (B, M), 0 where padded."""
+    if boxes.shape[1] == 0:  # no rows at all: one row of padding says the same
+        boxes, labels = boxes.new_zeros(len(boxes), 1, 4), labels.new_zeros(len(labels), 1)
+    real = labels > 0
+    iou = pairwise_iou(boxes, anchors).masked_fill(~real[..., None], -1.0)  # (B, M, A)
+    best, owner = iou.max(dim=1)  # over the boxes: (B, A)
+    taken = best >= config.threshold
+
+    # Forced matches: anchor forced[b, m] goes to box m. Where two boxes claim one anchor the first
+    # keeps it, as in the official matcher, whose argmax over boxes breaks ties that way.
+    forced = iou.argmax(dim=2)  # (B, M)
+    count = boxes.shape[1]
+    claims = torch.full_like(owner, count)
+    order = torch.arange(count, device=boxes.device).expand_as(forced)
+    order = order.masked_fill(~real, count)
+    claims.scatter_reduce_(1, forced, order, reduce="amin")
+    is_forced = claims < count
+    owner = torch.where(is_forced, claims, owner)
+
+    positive = taken | is_forced
+    assigned = labels.gather(1, owner).masked_fill(~positive, 0)
+    owned = boxes.gather(1, owner[..., None].expand(-1, -1, 4))
+    codes = encode(owned, anchors).masked_fill(~positive[..., None], 0.0)
+    return Targets(assigned, codes)
+
+
+def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Overlap of `boxes` (B, M, 4) with `anchors` (A, 4): (B, M, A)."""
+    b, a = boxes[:, :, None], anchors[None, None]
+    width = (torch.minimum(b[..., 2], a[..., 2]) - torch.maximum(b[..., 0], a[..., 0])).clamp(min=0)
+    height = (torch.minimum(b[..., 3], a[..., 3]) - torch.maximum(b[..., 1], a[..., 1])).clamp(
+        min=0
+    )
+    inter = width * height
+    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
+    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
+    return inter / (area_b + area_a - inter).clamp(min=1e-8)

@@ -1,0 +1,97 @@
+"""RetinaNet on any of the project's backbones, with the official settings (method of the paper's
+section 4.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from spinenet.backbone import SpineNet, SpineNetConfig
+from spinenet.detection.anchors import AnchorConfig, anchor_boxes
+from spinenet.detection.head import HeadConfig, RetinaNetHead
+from spinenet.detection.losses import LossConfig, Losses, detection_losses
+from spinenet.detection.matching import MatchConfig, match
+from spinenet.detection.postprocess import Detections, PostprocessConfig, detections
+from spinenet.layers import LayerConfig
+from spinenet.resnet import ResNetFPN, ResNetFPNConfig
+
+
+@dataclass(frozen=True)
+class RetinaNetConfig:
+    """Everything that decides the detector but the number of classes, which the data decides."""
+
+    backbone: SpineNetConfig | ResNetFPNConfig = field(default_factory=SpineNetConfig)
+    layers: LayerConfig = field(default_factory=LayerConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    anchors: AnchorConfig = field(default_factory=AnchorConfig)
+    match: MatchConfig = field(default_factory=MatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+
+
+class RetinaNet(nn.Module):
+    """A one-stage detector: backbone, head, and what turns their outputs into losses or detections.
+
+    forward: images (B, 3, H, W) → logits (B, A, num_classes), box codes (B, A, 4).
+    """
+
+    def __init__(self, *, backbone: nn.Module, head: nn.Module, config: RetinaNetConfig) -> None:
+        super().__init__()
+        self.backbone, self.head, self.config = backbone, head, config
+        self._anchors: dict[tuple[int, int], Tensor] = {}
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.backbone(images))
+
+    def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Losses:
+        """Losses on `images` (B, 3, H, W) with padded `boxes` (B, M, 4) in pixels and `labels` (B,
+        M), 0 = padding.
+        """
+        logits, codes = self(images)
+        targets = match(self.anchors(images), boxes, labels, self.config.match)
+        return detection_losses(logits, codes, targets, self.config.loss, self.config.layers.flavor)
+
+    def detect(self, images: Tensor, valid: Tensor) -> Detections:
+        """Detections on `images`, clipped to `valid` (B, 2), the height and width of the picture
+        inside the input.
+        """
+        logits, codes = self(images)
+        return detections(logits, codes, self.anchors(images), valid, self.config.postprocess)
+
+    def anchors(self, images: Tensor) -> Tensor:
+        """The (A, 4) anchors of inputs of this size, kept on the images' device."""
+        side = (images.shape[-2], images.shape[-1])
+        known = self._anchors.get(side)
+        if known is None or known.device != images.device:
+            levels = list(self.backbone.channels)  # type: ignore[arg-type]
+            known = anchor_boxes(self.config.anchors, self.config.layers.flavor, side, levels).to(
+                images.device
+            )
+            self._anchors[side] = known
+        return known
+
+
+def build_backbone(
+    config: SpineNetConfig | ResNetFPNConfig, layers: LayerConfig
+) -> SpineNet | ResNetFPN:
+    """The backbone that a configuration describes, freshly initialised."""
+    if isinstance(config, SpineNetConfig):
+        return SpineNet(config, layers)
+    return ResNetFPN(config, layers)
+
+
+def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
+    """The detector that a configuration describes; `num_classes` counts the background, 91 for
+    COCO.
+    """
+    backbone = build_backbone(config.backbone, config.layers)
+    head = RetinaNetHead(
+        config.head,
+        config.layers,
+        channels=backbone.channels,
+        num_classes=num_classes,
+        anchors=config.anchors.per_cell,
+    )
+    return RetinaNet(backbone=backbone, head=head, config=config)

@@ -1,0 +1,309 @@
+"""What a scale-permuted network is, as data (SpineNet, CVPR 2020, sections 3.1-3.3).
+
+A genotype is an ordered list of blocks. Each block has a feature level (its map is the input side
+divided by 2**level), a kind, one or two parents among the blocks before it, and may be an output.
+The first blocks form the stem, a plain scale-decreasing chain of bottlenecks; every later block is
+one row of the table. Genotypes are frozen, validated when made, and read from and written to YAML
+without loss.
+
+Indices count the stem blocks too: in SpineNet-49 the stem is 0 and 1, and the first permuted block
+is 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+BOTTLENECK, RESIDUAL = "bottleneck", "residual"
+EXPANSION = {BOTTLENECK: 4, RESIDUAL: 1}  # output channels of a block over its inner width
+
+# Inner width C per level before the width multiplier (tensorflow/tpu: spinenet.py,
+# FILTER_SIZE_MAP).
+LEVEL_WIDTHS = {2: 64, 3: 128, 4: 256, 5: 256, 6: 256, 7: 256}
+OUTPUT_LEVELS = (3, 4, 5, 6, 7)
+
+SHIPPED = Path(__file__).parent / "genotypes"
+
+
+class GenotypeError(ValueError):
+    """A genotype that no network can be built from; the message names the block, the value and the
+    way out.
+    """
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """One row of a genotype's table: feature level, block kind, parents' indices, and whether it is
+    an output.
+    """
+
+    level: int
+    kind: str
+    parents: tuple[int, ...]
+    is_output: bool = False
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """An ordered, validated description of a scale-permuted network.
+
+    `stem` lists the levels of the stem's bottlenecks, `blocks` the permuted part, `widths` the
+    inner width per level. `name` and `source` are for people: two genotypes with the same
+    `content()` are the same network.
+
+    Raises GenotypeError when the description is not a network.
+    """
+
+    name: str
+    stem: tuple[int, ...]
+    blocks: tuple[BlockSpec, ...]
+    widths: Mapping[int, int] = field(default_factory=lambda: dict(LEVEL_WIDTHS))
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+    @property
+    def nodes(self) -> tuple[BlockSpec, ...]:
+        """All blocks by index, the stem written out as the chain that it is."""
+        stem = (
+            BlockSpec(level, BOTTLENECK, (i - 1,) if i else ()) for i, level in enumerate(self.stem)
+        )
+        return (*stem, *self.blocks)
+
+    @property
+    def outputs(self) -> dict[int, int]:
+        """Level to index of the output block at that level, in order of level."""
+        found = {node.level: i for i, node in enumerate(self.nodes) if node.is_output}
+        return dict(sorted(found.items()))
+
+    def merged(self) -> dict[int, tuple[int, ...]]:
+        """For each output block, the earlier blocks that nobody has read and that it therefore adds
+        (section 3.3).
+
+        A block without a child so far joins the output block of its own level if the channels
+        agree; it is added as it is, without resampling (tensorflow/tpu: spinenet.py, "outdegree
+        0").
+        """
+        nodes, has_child = self.nodes, [False] * len(self.nodes)
+        merged: dict[int, tuple[int, ...]] = {}
+        for index, node in enumerate(nodes):
+            for parent in node.parents:
+                has_child[parent] = True
+            if node.is_output:
+                shape = (node.level, EXPANSION[node.kind])
+                orphans = tuple(
+                    j
+                    for j in range(index)
+                    if not has_child[j] and (nodes[j].level, EXPANSION[nodes[j].kind]) == shape
+                )
+                merged[index] = orphans
+                for j in orphans:
+                    has_child[j] = True
+        return merged
+
+    def content(self) -> dict[str, Any]:
+        """What decides the network, in plain JSON types; names and sources are left out."""
+        return {
+            "stem": list(self.stem),
+            "widths": {int(k): int(v) for k, v in sorted(self.widths.items())},
+            "blocks": [[b.level, b.kind, list(b.parents), b.is_output] for b in self.blocks],
+        }
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The mapping that a YAML file holds; `from_mapping` reads it back to an equal genotype."""
+        rows = [
+            [b.level, b.kind, list(b.parents)] + (["output"] if b.is_output else [])
+            for b in self.blocks
+        ]
+        body = {
+            "stem": list(self.stem),
+            "widths": {int(k): v for k, v in self.widths.items()},
+            "blocks": rows,
+        }
+        return {"name": self.name, "source": self.source, **body}
+
+    def to_yaml(self) -> str:
+        """The genotype as YAML, one row per block."""
+        head = yaml.safe_dump(
+            {"name": self.name, "source": self.source, "stem": list(self.stem)}, sort_keys=False
+        )
+        widths = yaml.safe_dump({"widths": dict(self.widths)}, default_flow_style=None)
+        rows = "".join(f"  - {_row_text(b)}\n" for b in self.blocks)
+        return f"{head}{widths}blocks:  # level, kind, parents, output\n{rows}"
+
+
+def from_mapping(data: Mapping[str, Any], *, origin: str = "genotype") -> Genotype:
+    """Read a genotype from plain data; `origin` names the file or key in errors."""
+    unknown = set(data) - {"name", "source", "stem", "widths", "blocks"}
+    if unknown:
+        raise GenotypeError(
+            f"{origin}: unknown key {min(unknown, key=str)!r}; "
+            "known: name, source, stem, widths, blocks"
+        )
+    missing = {"stem", "blocks"} - set(data)
+    if missing:
+        raise GenotypeError(
+            f"{origin}: the key {min(missing)!r} is missing; a genotype needs stem and blocks"
+        )
+    widths = data.get("widths", LEVEL_WIDTHS)
+    if isinstance(widths, Mapping):  # JSON has no integer keys
+        widths = {int(k) if str(k).isdigit() else k: v for k, v in widths.items()}
+    _check_fields(data["stem"], widths, data["blocks"], origin)
+    offset = len(data["stem"])
+    rows = tuple(
+        _read_row(row, f"{origin}: block {offset + i}") for i, row in enumerate(data["blocks"])
+    )
+    try:
+        return Genotype(
+            name=str(data.get("name", origin)),
+            stem=tuple(data["stem"]),
+            blocks=rows,
+            widths=dict(widths),
+            source=str(data.get("source", "")),
+        )
+    except GenotypeError as error:
+        raise GenotypeError(f"{origin}: {error}") from None
+
+
+def from_yaml(text: str, *, origin: str = "genotype") -> Genotype:
+    """Read a genotype from YAML text."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise GenotypeError(f"{origin}: not valid YAML: {error}") from None
+    if not isinstance(data, Mapping):
+        raise GenotypeError(
+            f"{origin}: expected a mapping with stem and blocks, found {type(data).__name__}"
+        )
+    return from_mapping(data, origin=origin)
+
+
+def load(name_or_path: str | Path, *, relative_to: Path | None = None) -> Genotype:
+    """A shipped genotype by name, or one from a YAML file, which is looked up in `relative_to`."""
+    text = str(name_or_path)
+    if not text.endswith((".yaml", ".yml")):
+        path = SHIPPED / f"{text}.yaml"
+        if not path.is_file():
+            near = get_close_matches(text, shipped(), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise GenotypeError(
+                f"no genotype {text!r}; {hint}shipped: {', '.join(shipped())}; or give a .yaml file"
+            )
+    else:
+        path = Path(text) if relative_to is None or Path(text).is_absolute() else relative_to / text
+        if not path.is_file():
+            raise GenotypeError(
+                f"no genotype file {path}; the name is taken relative to the file that names it"
+            )
+    return from_yaml(path.read_text(), origin=path.name)
+
+
+def shipped() -> list[str]:
+    """Names of the genotypes that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def sequential(genotype: Genotype) -> Genotype:
+    """Same blocks in the same order, every cross-scale connection replaced by an edge from the
+    block just before.
+
+    This is the third damage of the paper's connection ablation, and the ladder's "permutation only"
+    rung.
+    """
+    offset = len(genotype.stem)
+    chain = tuple(replace(b, parents=(offset + i - 1,)) for i, b in enumerate(genotype.blocks))
+    return replace(genotype, name=f"{genotype.name}+sequential", blocks=chain)
+
+
+DERIVATIONS = {"sequential": sequential}
+
+
+def derive(genotype: Genotype, steps: Sequence[str]) -> Genotype:
+    """Apply named derivations in order. Raises GenotypeError for an unknown name."""
+    for step in steps:
+        if step not in DERIVATIONS:
+            near = get_close_matches(step, DERIVATIONS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise GenotypeError(f"no derivation {step!r}; {hint}known: {', '.join(DERIVATIONS)}")
+        genotype = DERIVATIONS[step](genotype)
+    return genotype
+
+
+def _row_text(block: BlockSpec) -> str:
+    parents = ", ".join(str(p) for p in block.parents)
+    return f"[{block.level}, {block.kind}, [{parents}]{', output' if block.is_output else ''}]"
+
+
+def _check_fields(stem: Any, widths: Any, blocks: Any, origin: str) -> None:
+    if not isinstance(stem, list | tuple) or not all(isinstance(level, int) for level in stem):
+        raise GenotypeError(f"{origin}: stem {stem!r} must be a list of levels, such as [2, 2]")
+    if not isinstance(widths, Mapping) or not all(
+        isinstance(k, int) and isinstance(v, int) and v > 0 for k, v in widths.items()
+    ):
+        raise GenotypeError(
+            f"{origin}: widths {widths!r} must be a mapping of level: width, both positive integers"
+        )
+    if not isinstance(blocks, list | tuple):
+        raise GenotypeError(
+            f"{origin}: blocks {blocks!r} must be a list of rows [level, kind, [parents]]"
+        )
+
+
+def _read_row(row: Any, where: str) -> BlockSpec:
+    form = "a row is [level, kind, [parents]] with an optional fourth entry, output"
+    if not isinstance(row, Sequence) or isinstance(row, str) or len(row) not in (3, 4):
+        raise GenotypeError(f"{where}: cannot read {row!r}; {form}")
+    level, kind, parents, *rest = row
+    if not isinstance(level, int) or not isinstance(parents, Sequence) or isinstance(parents, str):
+        raise GenotypeError(f"{where}: cannot read {row!r}; {form}")
+    if not all(isinstance(p, int) for p in parents):
+        raise GenotypeError(f"{where}: parents {list(parents)!r} must be indices of blocks")
+    if rest not in ([], ["output"], [True], [False]):
+        raise GenotypeError(f"{where}: fourth entry {rest[0]!r}; write output or leave it out")
+    return BlockSpec(level, str(kind), tuple(parents), bool(rest and rest[0]))
+
+
+def _validate(genotype: Genotype) -> None:
+    stem, widths = genotype.stem, genotype.widths
+    if not stem or stem[0] != 2 or any(b not in (a, a + 1) for a, b in pairwise(stem)):
+        raise GenotypeError(
+            f"stem {list(stem)} must start at level 2 and step by 0 or 1, as a ResNet does"
+        )
+    for index, node in enumerate(genotype.nodes):
+        where = f"block {index}"
+        if node.level not in widths:
+            raise GenotypeError(
+                f"{where}: level {node.level} has no width; widths has levels {sorted(widths)}"
+            )
+        if node.kind not in EXPANSION:
+            raise GenotypeError(
+                f"{where}: kind {node.kind!r} is unknown; known: {', '.join(EXPANSION)}"
+            )
+        if index < len(stem):
+            continue
+        if not node.parents or len(set(node.parents)) != len(node.parents):
+            raise GenotypeError(
+                f"{where}: parents {list(node.parents)} must be one or more distinct blocks"
+            )
+        for parent in node.parents:
+            if not 0 <= parent < index:
+                raise GenotypeError(
+                    f"{where}: parent {parent} does not come before it; "
+                    f"parents must be among blocks 0 to {index - 1}"
+                )
+    levels = [node.level for node in genotype.nodes if node.is_output]
+    if not levels:
+        raise GenotypeError("no block is an output; mark one block per endpoint level with output")
+    if len(set(levels)) != len(levels):
+        repeated = next(level for level in levels if levels.count(level) > 1)
+        raise GenotypeError(
+            f"two output blocks at level {repeated}; each level has at most one endpoint"
+        )

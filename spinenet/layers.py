@@ -1,0 +1,137 @@
+"""The layers every network here is made of, and the conventions they follow.
+
+Two official code bases differ in how they pad strided convolutions and how they pool, and models
+trained with one are not those of the other (`flavor`): tensorflow/tpu (`tf1`) pads symmetrically
+and pools once with the whole stride; the TensorFlow Model Garden (`tf2`) pads SAME, which is one-
+sided on even maps, and pools by halving. BatchNorm's constants differ too. A `LayerConfig` fixes
+all of it and hands out layers.
+
+Shapes: B batch, C channels, H W spatial.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = Literal["relu", "swish"]
+Flavor = Literal["tf1", "tf2"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "swish": nn.SiLU}
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """Conventions shared by all layers of a model.
+
+    `bn_momentum` is the share of the new batch in the running statistics, as in PyTorch (0.01 for
+    the paper's 0.99). `bn_epsilon` is 1e-3 in the Model Garden and 1e-4 by default in
+    tensorflow/tpu.
+    """
+
+    flavor: Flavor = "tf1"
+    activation: Activation = "relu"
+    bn_momentum: float = 0.01
+    bn_epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.flavor not in ("tf1", "tf2"):
+            raise ValueError(f"flavor {self.flavor!r} is unknown; known: tf1, tf2")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation {self.activation!r} is unknown; known: {', '.join(ACTIVATIONS)}"
+            )
+        if not 0 < self.bn_momentum <= 1:
+            raise ValueError(
+                f"bn_momentum {self.bn_momentum} must be in (0, 1]; the paper's 0.99 is 0.01 here"
+            )
+
+    def conv(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool = False
+    ) -> nn.Conv2d:
+        """A convolution whose output side is ceil(side / stride), padded as the flavour pads."""
+        if stride > 1 and self.flavor == "tf2":
+            return SameConv2d(inputs, outputs, kernel, stride, bias=bias)
+        return nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2, bias=bias)
+
+    def norm(self, channels: int) -> nn.BatchNorm2d:
+        """Batch normalisation with the configured constants."""
+        return nn.BatchNorm2d(channels, eps=self.bn_epsilon, momentum=self.bn_momentum)
+
+    def act(self) -> nn.Module:
+        """The activation; in place, since no layer here feeds it what another one still reads."""
+        return ACTIVATIONS[self.activation](inplace=True)
+
+    def conv_norm(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvNormAct:
+        """Convolution and norm, no activation."""
+        return ConvNormAct(self.conv(inputs, outputs, kernel, stride), self.norm(outputs), None)
+
+    def conv_norm_act(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvNormAct:
+        """Convolution, norm, activation."""
+        return ConvNormAct(
+            self.conv(inputs, outputs, kernel, stride), self.norm(outputs), self.act()
+        )
+
+
+class ConvNormAct(nn.Module):
+    """(B, C, H, W) → (B, C', H', W'): convolution, norm and, unless None, activation."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module, act: nn.Module | None) -> None:
+        super().__init__()
+        self.conv, self.norm = conv, norm
+        self.act = act if act is not None else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding: what does not divide evenly goes to the bottom
+    and right.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, bottom = same_padding(x.shape[-2], self.kernel_size[0], self.stride[0])
+        left, right = same_padding(x.shape[-1], self.kernel_size[1], self.stride[1])
+        return super().forward(F.pad(x, (left, right, top, bottom)))
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """(before, after) of TensorFlow's SAME padding along one side of `size`."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def max_pool_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Max-pool with SAME padding: (B, C, H, W) → (B, C, ceil(H / stride), ceil(W / stride)).
+
+    The one-sided remainder is left to `ceil_mode`, which ignores what lies outside, so nothing is
+    copied.
+    """
+    (top, bottom), (left, right) = (same_padding(size, kernel, stride) for size in x.shape[-2:])
+    if (bottom > top) != (right > left):  # ceil_mode acts on both sides at once
+        x = F.pad(x, (left, right, top, bottom), value=-torch.inf)
+        return F.max_pool2d(x, kernel, stride)
+    return F.max_pool2d(x, kernel, stride, padding=(top, left), ceil_mode=bottom > top)
+
+
+def init_backbone(module: nn.Module) -> None:
+    """Truncated normal of variance 1 / fan-in for every convolution: TensorFlow's default variance
+    scaling.
+
+    The official backbones keep this default (tensorflow/tpu: nn_ops.py, conv2d_fixed_padding);
+    norms start at 1, 0.
+    """
+    truncation = 0.87962566103423978  # standard deviation of a unit normal cut at two sigma
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_in = layer.weight[0].numel()
+            std = fan_in**-0.5 / truncation
+            nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

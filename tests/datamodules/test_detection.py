@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+
+from datamodules import (
+    CocoFolderConfig,
+    DataError,
+    DetectionDataModule,
+    DetectionDataset,
+    TransformConfig,
+    find_split,
+    open_source,
+    read_coco,
+)
+
+STILL = TransformConfig(side=80, flip=False, scale_jitter=(1.0, 1.0))
+
+
+def dataset(root, **options):
+    index = read_coco(*find_split(root, "train"))
+    defaults = {"transform": STILL, "train": True, "seed": 0, "max_instances": 4}
+    return DetectionDataset(index=index, **defaults | options)
+
+
+def module(root, **options):
+    defaults = {"transform": TransformConfig(side=64), "seed": 0, "batch_size": 2}
+    built = DetectionDataModule(source=CocoFolderConfig(root=str(root)), **defaults | options)
+    built.prepare_data()
+    built.setup()
+    return built
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            torch.testing.assert_close(a[key], b[key], rtol=0, atol=0)
+
+
+def test_a_sample_has_its_documented_shapes(content, write_folder):
+    sample = dataset(write_folder(content))[0, 0]
+    shapes = {k: (tuple(v.shape), v.dtype) for k, v in sample.items() if k != "image_id"}
+    assert shapes == {
+        "image": ((3, 80, 80), torch.float32),
+        "boxes": ((4, 4), torch.float32),
+        "labels": ((4,), torch.int64),
+        "scale": ((2,), torch.float32),
+        "size": ((2,), torch.int64),
+        "valid": ((2,), torch.int64),
+    }
+    assert sample["image_id"] == 3
+    assert sample["size"].tolist() == sample["valid"].tolist() == [60, 80]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_crowds_are_no_targets(train, content, write_folder):
+    sample = dataset(write_folder(content), train=train)[0, 0]
+    assert sample["labels"].tolist() == [1, 2, 0, 0]
+    expected = [[40, 20, 70, 50], [10, 5, 30, 35], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert sample["boxes"].tolist() == expected
+
+
+def test_no_more_than_max_instances_are_kept(content, write_folder):
+    assert dataset(write_folder(content), max_instances=1)[0, 0]["labels"].tolist() == [1]
+
+
+def test_a_picture_without_objects_has_empty_targets(content, write_folder):
+    sample = dataset(write_folder(content))[0, 2]
+    assert sample["labels"].tolist() == [0] * 4
+    assert not sample["boxes"].any()
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone(content, write_folder):
+    root = write_folder(content)
+    one = dataset(root, transform=TransformConfig(side=64))
+    other = dataset(root, transform=TransformConfig(side=64), cache=True)
+    order = [(0, 0), (1, 0), (0, 2), (5, 1)]
+    samples = {key: one[key]["image"] for key in order}
+    for key in reversed(order):
+        torch.testing.assert_close(other[key]["image"], samples[key], rtol=0, atol=0)
+    assert not torch.equal(samples[0, 0], samples[1, 0])
+    changed = dataset(root, transform=TransformConfig(side=64), seed=1)[0, 0]["image"]
+    assert not torch.equal(samples[0, 0], changed)
+
+
+def test_evaluation_is_the_same_in_every_epoch(content, write_folder):
+    data = dataset(write_folder(content), train=False, transform=TransformConfig(side=64))
+    assert torch.equal(data[0, 1]["image"], data[7, 1]["image"])
+
+
+def test_workers_change_nothing(content, write_folder):
+    root = write_folder(content)
+    alone, forked = module(root), module(root, num_workers=2)
+    assert_same(list(alone.val_dataloader()), list(forked.val_dataloader()))
+    loaders = alone.train_dataloader(), forked.train_dataloader()
+    for epoch in (0, 1, 4):
+        for loader in loaders:
+            loader.sampler.set_epoch(epoch)
+        assert_same(list(loaders[0]), list(loaders[1]))
+
+
+def test_loading_leaves_the_global_random_state_alone(content, write_folder):
+    data = module(write_folder(content))
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    list(data.train_dataloader()), list(data.val_dataloader())
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+
+
+def test_training_drops_the_last_partial_batch_and_validation_keeps_it(content, write_folder):
+    data = module(write_folder(content))
+    assert [len(batch["image"]) for batch in data.train_dataloader()] == [2]
+    assert [len(batch["image"]) for batch in data.val_dataloader()] == [2, 1]
+    assert data.batches_per_epoch == 1
+
+
+def test_the_module_knows_its_classes(content, write_folder):
+    root = write_folder(content)
+    data = module(root)
+    assert data.num_classes == 3
+    assert data.class_names == {1: "dog", 2: "cat"}
+    assert data.label_to_category == {1: 4, 2: 9}
+    assert data.max_instances == 2
+    assert data.val_index.images[0].id == 3
+    assert data.fingerprint == open_source(CocoFolderConfig(root=str(root))).fingerprint
+
+
+def test_ranks_come_from_the_process_group(content, write_folder, monkeypatch):
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    data = module(write_folder(content), batch_size=1)
+    assert data.batches_per_epoch == 1
+    assert len(data.train_dataloader()) == 1
+    assert [batch["image_id"].item() for batch in data.val_dataloader()] == [5]
+
+
+def test_too_large_a_batch_is_refused(content, write_folder):
+    data = module(write_folder(content), batch_size=4)
+    with pytest.raises(
+        DataError, match=r"train\.json: 3 training pictures .* batch_size 4 .*lower"
+    ):
+        data.train_dataloader()
+
+
+def test_different_categories_in_the_splits_are_refused(content, write_folder):
+    root = write_folder(content)
+    file = root / "annotations" / "instances_val.json"
+    file.write_text(file.read_text().replace("dog", "wolf"))
+    with pytest.raises(DataError, match=r"val\.json: 'categories' differ from .*train\.json"):
+        module(root)
+
+
+def test_empty_root_is_refused():
+    with pytest.raises(DataError, match="root is empty; set"):
+        open_source(CocoFolderConfig())
+
+
+def test_a_split_without_pictures_is_refused(content, write_folder):
+    root = write_folder(content)
+    file = root / "annotations" / "instances_val.json"
+    file.write_text('{"images": [], "annotations": [], "categories": [{"id": 9, "name": "cat"}, '
+                    '{"id": 4, "name": "dog"}]}')  # fmt: skip
+    with pytest.raises(DataError, match=r"val\.json: 'images' is empty"):
+        module(root)

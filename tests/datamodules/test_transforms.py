@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules import DataError, TransformConfig
+from datamodules.transforms import (
+    MEAN_RGB,
+    STD_RGB,
+    draw_placement,
+    has_area,
+    place,
+    place_boxes,
+    place_image,
+)
+
+REFERENCE = Path(__file__).parents[1] / "reference" / "preprocessing.npz"
+
+
+@pytest.mark.parametrize("case", ["60x80_128", "300x200_128", "427x640_256"])
+def test_evaluation_equals_the_official_preprocessing(case):
+    reference = np.load(REFERENCE)
+    (height, width), side = map(int, case.split("_")[0].split("x")), int(case.split("_")[1])
+    pixels = np.random.RandomState(height).randint(0, 256, (height, width, 3)).astype(np.uint8)
+    placement = place((height, width), side)
+    image = place_image(torch.from_numpy(pixels).permute(2, 0, 1), placement)
+    official = torch.from_numpy(reference[f"{case}_image"]).permute(2, 0, 1)
+    torch.testing.assert_close(image[:, ::3, ::3], official, atol=1e-5, rtol=0)
+
+    x, y = width, height
+    boxes = torch.tensor([[0.2 * x, 0.1 * y, 0.9 * x, 0.7 * y], [0.0, 0.0, x, y]])
+    official = torch.from_numpy(reference[f"{case}_boxes"])[:, [1, 0, 3, 2]]
+    torch.testing.assert_close(place_boxes(boxes, placement), official, atol=1e-4, rtol=0)
+    assert placement.scale == tuple(reference[f"{case}_info"][2].tolist())
+
+
+def test_padding_is_the_mean_colour_and_valid_bounds_the_picture():
+    placement = place((30, 60), 64)
+    image = place_image(torch.full((3, 30, 60), 255, dtype=torch.uint8), placement)
+    assert placement.valid == (32, 64)
+    assert (image[:, 32:] == 0).all()
+    white = ((255 - MEAN_RGB) / STD_RGB).expand(3, 32, 64)
+    torch.testing.assert_close(image[:, :32], white)
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_boxes_stay_on_their_objects(number):
+    """A white rectangle on black; whatever the draw, its box bounds it to a pixel."""
+    rng = np.random.default_rng(number)
+    height, width = (int(v) for v in rng.integers(40, 160, 2))
+    x1, y1 = int(rng.integers(0, width - 20)), int(rng.integers(0, height - 20))
+    x2, y2 = int(rng.integers(x1 + 12, width)), int(rng.integers(y1 + 12, height))
+    pixels = torch.zeros(3, height, width, dtype=torch.uint8)
+    pixels[:, y1:y2, x1:x2] = 255
+    config = TransformConfig(side=96, scale_jitter=(0.5, 2.0))
+    placement = draw_placement((height, width), config, rng)
+    image = place_image(pixels, placement)
+    boxes = place_boxes(torch.tensor([[x1, y1, x2, y2]], dtype=torch.float32), placement)
+
+    half = ((127.5 - MEAN_RGB) / STD_RGB)[0]
+    rows, columns = placement.valid
+    white = image[0, :rows, :columns] > half
+    if not has_area(boxes)[0]:
+        assert not white.any()
+        return
+    ys, xs = white.any(dim=1).nonzero()[:, 0], white.any(dim=0).nonzero()[:, 0]
+    if len(xs) == 0:  # the crop left a sliver of less than a pixel
+        assert (boxes[0, 2:] - boxes[0, :2]).min() <= 1
+        return
+    seen = torch.tensor([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], dtype=torch.float32)
+    assert (seen - boxes[0]).abs().max() <= 1
+
+
+def test_crop_covers_both_ends_of_the_excess():
+    near = place((100, 100), 64, jitter=2.0, crop=(0.0, 0.0))
+    far = place((100, 100), 64, jitter=2.0, crop=(0.999, 0.999))
+    assert near.resized == (128, 128)
+    assert near.offset == (0, 0)
+    assert far.offset == (63, 63)
+    assert far.valid == (64, 64)
+
+
+def test_a_box_outside_the_crop_has_no_area():
+    placement = place((100, 100), 50, jitter=2.0)
+    boxes = place_boxes(torch.tensor([[60.0, 60, 90, 90], [40, 40, 60, 60]]), placement)
+    assert has_area(boxes).tolist() == [False, True]
+    assert boxes[1].tolist() == [40, 40, 50, 50]
+
+
+def test_a_very_thin_picture_keeps_a_pixel():
+    assert place((1, 2000), 64).resized == (1, 64)
+
+
+@pytest.mark.parametrize("options", [{"side": 0}, {"scale_jitter": (1.2, 0.8)}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(DataError, match=f"{next(iter(options))} is .*; give"):
+        TransformConfig(**options)

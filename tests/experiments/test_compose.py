@@ -1,0 +1,85 @@
+"""What a mistake in YAML is answered with: file, key, value, way out."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.compose import (
+    default_tree,
+    from_tree,
+    load_recipe,
+    override,
+    parse_assignments,
+    read_yaml,
+)
+from experiments.errors import UserError
+
+
+def compose(changes: dict) -> object:
+    return from_tree(override(default_tree(), changes, origin="my.yaml"), origin="my.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modle.x": 1}, "my.yaml: modle.x: unknown key 'modle'; did you mean 'model'"),
+        (
+            {"model.backbone.widht": 1},
+            "unknown key 'widht' in model.backbone; did you mean 'width'",
+        ),
+        (
+            {"model.backbone": {"kind": "resnet"}},
+            "unknown kind 'resnet'; did you mean 'resnet-fpn'",
+        ),
+        ({"model.backbone": {"genotyp": "x"}}, "unknown key 'genotyp'.*did you mean 'genotype'"),
+        ({"model.backbone.genotype": "spinenet49"}, "no genotype 'spinenet49'; did you mean 'spin"),
+        (
+            {"model.backbone.genotype": {"base": "r0-sp53", "derive": ["seq"]}},
+            "no derivation 'seq'",
+        ),
+        ({"model.backbone.genotype": 7}, r"cannot read 7; give a name, a \.yaml file"),
+        ({"train.epochs": "many"}, "my.yaml: train.epochs: .*integer.*found 'many'"),
+        ({"train.epochs": 0}, "my.yaml: train: epochs 0 must be at least 1"),
+        ({"train.epochs.x": 3}, "train.epochs is a value, it has no keys inside"),
+        ({"model.layers.flavor": "tf3"}, "model.layers.flavor: .*'tf1' or 'tf2', found 'tf3'"),
+        ({"model.backbone.width": 0.001}, "width 0.001 .*leaves a layer without channels"),
+    ],
+)
+def test_a_mistake_names_the_key_the_value_and_the_way_out(changes, message):
+    with pytest.raises(UserError, match=message):
+        compose(changes)
+
+
+def test_yaml_that_does_not_parse_names_file_and_line(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("a: [1,\nb: 2\n")
+    with pytest.raises(UserError, match=r"broken\.yaml: not valid YAML at line 3: expected"):
+        read_yaml(path)
+
+
+def test_an_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(UserError, match="no recipe 'retinanett'; did you mean 'retinanet'"):
+        load_recipe("retinanett")
+
+
+def test_a_recipe_file_may_build_on_another_beside_it(tmp_path):
+    (tmp_path / "base.yaml").write_text("train.epochs: 7\n")
+    (tmp_path / "mine.yaml").write_text("base: base.yaml\nmodel.backbone.width: 0.5\n")
+    recipe = from_tree(load_recipe(str(tmp_path / "mine.yaml")), origin="mine.yaml")
+    assert (recipe.train.epochs, recipe.model.backbone.width) == (7, 0.5)
+
+
+def test_assignments_are_read_as_yaml():
+    given = parse_assignments(["train.epochs=3", "data.transform.scale_jitter=[1, 1]"])
+    assert given == {"train.epochs": 3, "data.transform.scale_jitter": [1, 1]}
+    with pytest.raises(UserError, match="expected KEY=VALUE"):
+        parse_assignments(["train.epochs"])
+
+
+def test_genotype_files_are_found_beside_the_file_that_names_them(tmp_path):
+    text = "name: mine\nstem: [2, 2]\nblocks:\n  - [3, bottleneck, [0, 1], output]\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    tree = override(
+        default_tree(), {"model.backbone.genotype": "mine.yaml"}, origin="x", folder=tmp_path
+    )
+    assert from_tree(tree, origin="x").model.backbone.genotype.name == "mine"

@@ -1,0 +1,170 @@
+"""The grid: runs what is missing, skips what is there, survives a failed cell and a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from experiments import tables
+from experiments.errors import UserError
+from experiments.executors.local import default_workers, run_cells
+from experiments.grid import collect, make_plan
+from experiments.store import Store, read_result, write_failure, write_result
+from experiments.study import load_study
+from experiments.training import Runtime
+from tests.experiments.helpers import run_grid, smoke_cells
+
+
+def test_a_complete_grid_is_not_run_again(smoke_grid):
+    study, grid, store = smoke_grid
+    assert make_plan(grid, store).count("complete") == 5
+    assert run_grid(study, grid, store) == []
+
+
+def test_results_are_collected_by_variant_and_seed(smoke_grid):
+    _, grid, store = smoke_grid
+    found = collect(grid, store)
+    assert {v: sorted(r) for v, r in found.items()} == {c.variant: [0] for c in grid}
+
+
+def test_a_failed_cell_is_recorded_and_the_others_go_on(tmp_path):
+    study, store = load_study("ladder"), Store(tmp_path)
+    grid = smoke_cells(study)[:2]
+    broken = replace(
+        grid[0], recipe=replace(grid[0].recipe, optim=replace(grid[0].recipe.optim, lr=1e30))
+    )
+    events = run_grid(study, [broken, grid[1]], store)
+    assert ("r50-fpn", "failed") in events
+    assert ("permutation-only", "done") in events
+    failure = store.failure(broken.run_id)
+    assert failure is not None
+    assert failure.error == "NonFiniteLossError"
+    assert "Traceback" in failure.traceback
+    assert store.state(broken.run_id) == "failed"
+    assert make_plan([broken, grid[1]], store).missing == [broken]
+
+
+def test_a_run_that_dies_without_a_word_is_a_failure(tmp_path, monkeypatch):
+    study, store = load_study("ladder"), Store(tmp_path)
+    cell = smoke_cells(study)[0]
+    seen = []
+
+    def watch(cell, event):
+        seen.append(event["kind"])
+        if event["kind"] == "step":
+            folder = store.find(cell.run_id)
+            assert folder is not None
+            pid = int((folder / ".lock").read_text())
+            os.kill(pid, signal.SIGKILL)
+
+    run_cells([cell], store, {cell.run_id: Runtime(wandb="disabled")}, 1, watch)
+    failure = store.failure(cell.run_id)
+    assert seen[-1] == "failed"
+    assert failure is not None
+    assert "SIGKILL" in failure.message
+
+
+INTERRUPTED = """
+import sys
+from experiments.cli import main
+sys.argv = ["spinenet", "reproduce", "-p", "smoke", "--runs", sys.argv[1], "--jobs", "1"]
+sys.argv += ["--only", "r50-fpn", "--only", "spinenet-49", "--wandb", "disabled"]
+main()
+"""
+
+
+def test_interrupting_the_second_cell_keeps_the_first_and_changes_no_result(smoke_grid, tmp_path):
+    study, grid, undisturbed = smoke_grid
+    script = tmp_path / "reproduce.py"
+    script.write_text(
+        f"if __name__ == '__main__':\n    {INTERRUPTED.strip()}".replace("\n", "\n    ")
+    )
+    runs = tmp_path / "runs"
+    process = subprocess.Popen([sys.executable, str(script), str(runs)], stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(runs.glob("*/train.log"))) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert process.returncode == 130
+    store = Store(runs)
+    mine = [c for c in grid if c.variant in ("r50-fpn", "spinenet-49")]
+    assert [store.state(c.run_id) for c in mine] == ["complete", "missing"]
+    first = store.find(mine[0].run_id)
+    assert first is not None
+    finished = (first / "result.json").stat().st_mtime_ns
+
+    assert run_grid(study, mine, store) == [("spinenet-49", "start"), ("spinenet-49", "done")]
+    assert (first / "result.json").stat().st_mtime_ns == finished
+    for cell in mine:
+        again, before = store.result(cell.run_id), undisturbed.result(cell.run_id)
+        assert again is not None
+        assert before is not None
+        assert again.metrics == before.metrics
+
+
+def test_a_result_that_is_no_result_names_the_file_and_the_way_out(smoke_grid, tmp_path):
+    _, grid, store = smoke_grid
+    good = store.result(grid[0].run_id)
+    assert good is not None
+    write_result(tmp_path, good)
+    assert read_result(tmp_path) == good
+    path = tmp_path / "result.json"
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(UserError, match=r"result\.json: .*remove the file to run this cell again"):
+        read_result(tmp_path)
+    path.write_text(json.dumps({**json.loads(json.dumps(good.__dict__)), "schema_version": 99}))
+    with pytest.raises(UserError, match="schema_version: 99"):
+        read_result(tmp_path)
+
+
+def test_a_failure_gives_way_to_a_result(smoke_grid, tmp_path):
+    _, grid, store = smoke_grid
+    failure = store.failure(grid[0].run_id)
+    assert failure is None
+    from experiments.store import Failure
+
+    write_failure(tmp_path, Failure("E", "m"))
+    good = store.result(grid[0].run_id)
+    assert good is not None
+    write_result(tmp_path, good)
+    assert not (tmp_path / "failure.json").exists()
+
+
+def test_workers_fit_the_cores_and_the_cells(smoke_grid):
+    _, grid, _ = smoke_grid
+    assert default_workers([]) == 1
+    assert 1 <= default_workers(grid[:1]) <= 1
+    assert default_workers(grid) <= max(1, os.cpu_count() or 1)
+
+
+def test_the_tables_show_measured_printed_and_difference(smoke_grid):
+    study, grid, store = smoke_grid
+    report = tables.make_report(study, grid, store)
+    text = tables.to_markdown(report)
+    for printed in ("37.8", "28.2", "40.7", "40.8", "47.1", "96.8", "265.4"):
+        assert printed in text
+    assert "+ adjustment (SpineNet-49) | 85.28 | 85.4 | -0.1%" in text
+    body = json.loads(tables.to_json(report))
+    row = body["rows"][0]
+    assert row["paper"]["AP"]["source"]
+    assert row["AP"]["count"] == 1
+    assert row["runs"] == [grid[0].run_id]
+    verdicts = {c["id"]: c["verdict"] for c in body["claims"]}
+    assert verdicts["adjustment-cost"] == "replicated"
+    assert verdicts["permutation"] == "inconclusive"
+
+
+def test_a_variant_that_was_not_run_has_an_empty_cell_not_a_guess(tmp_path):
+    study = load_study("ladder")
+    report = tables.make_report(study, smoke_cells(study), Store(tmp_path))
+    _, rows = tables.ap_table(report)
+    assert all(row[1] == "" and row[3] == "" for row in rows)
+    assert {j.verdict for j in report.judgements if j.claim.metric == "AP"} == {"not run"}

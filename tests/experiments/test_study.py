@@ -1,0 +1,130 @@
+"""Studies: the shipped ones hold together, and one's own are a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.compose import from_tree
+from experiments.errors import UserError
+from experiments.study import (
+    Selection,
+    cells,
+    load_profile,
+    load_study,
+    parse_source,
+    shipped_studies,
+    variant_tree,
+)
+
+FOUR_LINES = """\
+base: ladder
+variants:
+  wide: {from: spinenet-49, model.backbone.width: 0.35}
+  concrete: {from: wide, model.backbone: {kind: spinenet, block_repeats: 2}}
+"""
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+@pytest.mark.parametrize("profile", [None, "smoke", "embedded", "embedded-long"])
+def test_every_shipped_study_composes_in_every_profile(name, profile):
+    study = load_study(name)
+    size = load_profile(profile) if profile else None
+    for variant in study.variants.values():
+        recipe = from_tree(variant_tree(study, variant, size), origin=name)
+        assert recipe.data.source.kind == ("digits" if profile else "coco")
+        for value in variant.paper.values():
+            assert value.source
+
+
+def test_a_variant_of_ones_own_inherits_the_base_study():
+    study = load_study("ladder")
+    assert list(study.variants) == [
+        "r50-fpn",
+        "permutation-only",
+        "r0-sp53",
+        "spinenet-49",
+        "spinenet-96",
+    ]
+    assert len(study.claims) == 6
+
+
+def test_what_a_variant_states_outlives_the_profile(tmp_path):
+    study = load_study(write(tmp_path, FOUR_LINES))
+    assert list(study.variants)[-2:] == ["wide", "concrete"]
+    tree = variant_tree(study, study.variants["wide"], load_profile("embedded"))
+    recipe = from_tree(tree, origin="mine")
+    assert recipe.model.backbone.width == 0.35
+    assert recipe.model.backbone.endpoint_filters == 64
+    assert recipe.model.backbone.genotype.name == "spinenet-49"
+
+
+def test_from_adds_to_a_variant_instead_of_replacing_it(tmp_path):
+    study = load_study(write(tmp_path, FOUR_LINES))
+    tree = variant_tree(study, study.variants["concrete"], load_profile("embedded"))
+    backbone = from_tree(tree, origin="mine").model.backbone
+    assert (backbone.width, backbone.block_repeats) == (0.35, 2)
+
+
+def test_the_base_studys_cells_are_the_same_runs(tmp_path):
+    selection = Selection(profile=load_profile("smoke"), seeds=2)
+    base = {c.run_id for c in cells(load_study("ladder"), selection)}
+    mine = {c.run_id for c in cells(load_study(write(tmp_path, FOUR_LINES)), selection)}
+    assert base < mine
+    assert len(mine - base) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bas: ladder\n", "mine.yaml: unknown key 'bas'; did you mean 'base'"),
+        ("base: laddder\n", "mine.yaml: base: no study 'laddder'; did you mean 'ladder'"),
+        ("title: x\n", "give recipe: NAME, or base: STUDY"),
+        (
+            "base: ladder\nvariants:\n  a: {from: spinenet49}\n",
+            "variants.a.from: unknown variant 'spinenet49'; did you mean 'spinenet-49'",
+        ),
+        (
+            "base: ladder\nvariants:\n  a: {paper: {AP: {vallue: 3}}}\n",
+            "variants.a.paper.AP: unknown key 'vallue'; did you mean 'value'",
+        ),
+        (
+            "base: ladder\nclaims:\n  - {id: x, text: t, a: r50, b: r0-sp53, "
+            "relation: greater, source: s}\n",
+            r"claims\[0\].a: unknown variant 'r50'; did you mean 'r50-fpn'",
+        ),
+        (
+            "base: ladder\nclaims:\n  - {id: x, text: t, a: r50-fpn, b: r0-sp53, "
+            "relation: equal_within, source: s}\n",
+            "equal_within needs a margin above 0",
+        ),
+    ],
+)
+def test_a_mistake_names_file_key_value_and_way_out(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        load_study(write(tmp_path, text))
+
+
+def test_a_misspelt_override_names_the_variant(tmp_path):
+    study = load_study(write(tmp_path, "base: ladder\nvariants:\n  a: {model.backbone.widht: 2}\n"))
+    with pytest.raises(UserError, match=r"mine.yaml: variant 'a': .*'widht'.*'width'"):
+        variant_tree(study, study.variants["a"], None)
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(UserError, match="no study 'lader'; did you mean 'ladder'"):
+        load_study("lader")
+    with pytest.raises(UserError, match="no profile 'embeded'; did you mean 'embedded'"):
+        load_profile("embeded")
+    selection = Selection(profile=load_profile("smoke"), seeds=1, only=("r50",))
+    with pytest.raises(UserError, match="unknown variant 'r50'; did you mean 'r50-fpn'"):
+        cells(load_study("ladder"), selection)
+    with pytest.raises(UserError, match="expected coco:FOLDER"):
+        parse_source("voc:somewhere")

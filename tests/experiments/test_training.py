@@ -1,0 +1,152 @@
+"""One run: determinism, resuming, failing, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from safetensors.torch import load_file
+
+from experiments import training
+from experiments.errors import UserError
+from experiments.module import DetectionModule, NonFiniteLossError
+from experiments.recipe import Recipe
+from experiments.single import evaluate_weights
+from experiments.store import Store, lock, read_result
+from experiments.training import Runtime, train
+
+QUIET = Runtime(accelerator="cpu", wandb="disabled")
+
+
+def run(recipe: Recipe, folder: Path, runtime: Runtime = QUIET) -> dict[str, torch.Tensor]:
+    train(recipe, "0123456789ab", folder, runtime)
+    return load_file(folder / "weights.safetensors")
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [key for key in a if not torch.equal(a[key], b[key])]
+    assert not different
+
+
+def test_same_recipe_gives_identical_weights_with_any_number_of_workers(tiny_recipe, tmp_path):
+    first = run(tiny_recipe, tmp_path / "a")
+    assert_equal(first, run(tiny_recipe, tmp_path / "b"))
+    assert_equal(first, run(tiny_recipe, tmp_path / "c", replace(QUIET, num_workers=2)))
+
+
+def test_another_seed_gives_other_weights(tiny_recipe, tmp_path):
+    first = run(tiny_recipe, tmp_path / "a")
+    second = run(replace(tiny_recipe, seed=1), tmp_path / "b")
+    assert not torch.equal(first["backbone.stem.conv.weight"], second["backbone.stem.conv.weight"])
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_killed_run_resumes_to_the_same_weights(tiny_recipe, tmp_path, monkeypatch, ema):
+    recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, epochs=3, ema_decay=ema))
+    undisturbed = run(recipe, tmp_path / "a")
+
+    def die(self: DetectionModule) -> None:
+        if self.current_epoch == 1:
+            raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionModule, "on_train_epoch_start", die, raising=False)
+        with pytest.raises(SystemExit):
+            run(recipe, tmp_path / "b")
+    assert (tmp_path / "b" / "checkpoints" / "last.ckpt").is_file()
+    assert_equal(undisturbed, run(recipe, tmp_path / "b"))
+    assert history(tmp_path / "a") == history(tmp_path / "b")
+
+
+def history(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def test_the_moving_average_is_what_is_evaluated_and_kept(tiny_recipe, tmp_path):
+    plain = run(tiny_recipe, tmp_path / "a")
+    averaged = run(
+        replace(tiny_recipe, train=replace(tiny_recipe.train, ema_decay=0.9)), tmp_path / "b"
+    )
+    key = "backbone.stem.conv.weight"
+    assert not torch.equal(plain[key], averaged[key])
+    assert set(plain) == set(averaged)
+
+
+def test_a_non_finite_loss_stops_the_run_with_its_terms_and_keeps_the_last_checkpoint(
+    tiny_recipe, tmp_path, monkeypatch
+):
+    step = DetectionModule.training_step
+
+    def explode(self, batch, batch_index):
+        loss = step(self, batch, batch_index)
+        return loss * torch.inf if self.current_epoch == 1 else loss
+
+    monkeypatch.setattr(DetectionModule, "training_step", explode)
+    with pytest.raises(
+        NonFiniteLossError, match=r"not finite at step 3.*loss/box.*lower optim\.lr"
+    ):
+        run(tiny_recipe, tmp_path / "a")
+    assert (tmp_path / "a" / "checkpoints" / "last.ckpt").is_file()
+    assert read_result(tmp_path / "a") is None
+    assert Store(tmp_path).state("a") == "missing"
+    failure = json.loads((tmp_path / "a" / "failure.json").read_text())
+    assert failure["error"] == "NonFiniteLossError"
+    assert "loss/classification" in failure["message"]
+
+
+def test_a_finished_run_says_all_about_itself(tiny_recipe, tmp_path):
+    run(tiny_recipe, tmp_path / "a")
+    result = read_result(tmp_path / "a")
+    assert result is not None
+    assert {"AP", "AP50", "AR100"} <= result.metrics.keys()
+    assert result.images_seen == 32
+    assert result.num_classes == 3
+    assert result.environment["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert set(result.by_class) <= {"red", "orange"}
+    assert "done: AP" in (tmp_path / "a" / "train.log").read_text()
+
+
+def test_ap_is_that_of_pycocotools_on_the_written_detections(tiny_recipe, coco_folder, tmp_path):
+    long = replace(tiny_recipe, train=replace(tiny_recipe.train, epochs=6))
+    run(long, tmp_path / "a")
+    truth = COCO(str(coco_folder / "annotations" / "instances_val.json"))
+    rows = json.loads((tmp_path / "a" / "detections.json").read_text())
+    if not rows:
+        pytest.fail("the run found nothing, so there is nothing to compare")
+    evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    result = read_result(tmp_path / "a")
+    assert result is not None
+    assert result.metrics["AP"] == pytest.approx(100 * evaluation.stats[0], abs=1e-6)
+    metrics, _ = evaluate_weights(tmp_path / "a", None, tmp_path / "again", 4)
+    assert metrics["AP"] == pytest.approx(result.metrics["AP"], abs=1e-6)
+
+
+def test_one_run_is_not_trained_by_two_processes(tiny_recipe, tmp_path):
+    with lock(tmp_path / "a"), pytest.raises(UserError, match="another process is training"):
+        run(tiny_recipe, tmp_path / "a")
+
+
+def test_weights_are_not_evaluated_on_other_classes(tiny_recipe, coco_folder, tmp_path):
+    run(tiny_recipe, tmp_path / "a")
+    other = tmp_path / "other"
+    (other / "annotations").mkdir(parents=True)
+    (other / "images").symlink_to(coco_folder / "images")
+    for split in ("train", "val"):
+        text = (coco_folder / "annotations" / f"instances_{split}.json").read_text()
+        (other / "annotations" / f"instances_{split}.json").write_text(text.replace("red", "blue"))
+    with pytest.raises(UserError, match=r"differ in .*blue.*same categories"):
+        evaluate_weights(tmp_path / "a", f"coco:{other}", None, 4)
+
+
+def test_building_from_a_recipe_uses_its_seed(tiny_recipe):
+    a, b = (training.build(tiny_recipe, 3).state_dict() for _ in range(2))
+    assert_equal(a, b)

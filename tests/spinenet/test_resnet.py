@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from spinenet.layers import LayerConfig, SameConv2d
+from spinenet.resnet import FPN, ResNetFPN, ResNetFPNConfig
+
+
+def small(flavor: str = "tf1", activation: str = "relu", **config) -> ResNetFPN:
+    torch.manual_seed(0)
+    layers = LayerConfig(flavor=flavor, activation=activation)  # type: ignore[arg-type]
+    return ResNetFPN(ResNetFPNConfig(width=0.0625, endpoint_filters=8, **config), layers).eval()
+
+
+@pytest.mark.parametrize("flavor", ["tf1", "tf2"])
+@pytest.mark.parametrize("side", [(64, 64), (97, 130), (33, 20)])
+def test_pyramid_has_five_levels_of_any_picture(flavor: str, side: tuple[int, int]):
+    features = small(flavor)(torch.zeros(2, 3, *side))
+    expected = {n: (2, 8, -(-side[0] // 2**n), -(-side[1] // 2**n)) for n in range(3, 8)}
+    assert {level: tuple(p.shape) for level, p in features.items()} == expected
+
+
+def test_pyramid_is_the_official_one_written_out():
+    torch.manual_seed(0)
+    fpn = FPN(LayerConfig(), inputs=[4, 6, 8], filters=5).eval()
+    c3, c4, c5 = torch.randn(1, 4, 16, 8), torch.randn(1, 6, 8, 4), torch.randn(1, 8, 4, 2)
+    m5 = fpn.laterals[2](c5)
+    m4 = fpn.laterals[1](c4) + m5.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    m3 = fpn.laterals[0](c3) + m4.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    p = [post(m) for post, m in zip(fpn.posthocs, (m3, m4, m5), strict=True)]
+    p.append(fpn.p6(p[-1]))
+    p.append(fpn.p7(F.relu(p[-1])))
+    for level, found in fpn([c3, c4, c5]).items():
+        torch.testing.assert_close(found, fpn.norms[level - 3](p[level - 3]))
+
+
+def test_every_convolution_of_the_pyramid_has_a_bias_and_none_of_the_body():
+    network = small()
+    convs = {n: m for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d)}
+    assert {name.split(".")[0] for name, conv in convs.items() if conv.bias is not None} == {"fpn"}
+    assert all(conv.bias is None for name, conv in convs.items() if name.startswith("body"))
+
+
+@pytest.mark.parametrize(("depth", "convs"), [(50, 53), (101, 104), (152, 155)])
+def test_depth_counts_the_bodys_convolutions(depth: int, convs: int):
+    network = small(depth=depth)
+    # Named depth: all but the four projections, plus the classifier that is not here.
+    assert sum(isinstance(m, torch.nn.Conv2d) for m in network.body.modules()) == convs
+    assert convs == depth - 1 + 4
+
+
+def test_stride_is_in_the_3x3_convolution_and_padded_as_the_flavour_pads():
+    for flavor, kind in (("tf1", torch.nn.Conv2d), ("tf2", SameConv2d)):
+        strided = [
+            m
+            for m in small(flavor).body.modules()
+            if isinstance(m, torch.nn.Conv2d) and m.stride[0] == 2
+        ]
+        assert [m.kernel_size[0] for m in strided] == [7, 3, 1, 3, 1, 3, 1]
+        assert {type(m) for m in strided} == {kind}
+
+
+def test_activation_and_norm_are_the_projects():
+    network = ResNetFPN(
+        ResNetFPNConfig(width=0.0625, endpoint_filters=8),
+        LayerConfig(activation="swish", bn_momentum=0.02, bn_epsilon=1e-4),
+    )
+    kinds = {type(m) for m in network.modules()}
+    assert torch.nn.SiLU in kinds
+    assert torch.nn.ReLU not in kinds
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {(m.momentum, m.eps) for m in norms} == {(0.02, 1e-4)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"depth": 34}, "depth 34 is unknown; known: 50, 101, 152"),
+        ({"width": 0.01}, "width 0.01 leaves a layer without channels"),
+    ],
+)
+def test_a_body_that_does_not_exist_is_refused(wrong: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        ResNetFPNConfig(**wrong)
