@@ -72,7 +72,8 @@ class FiniteLoss(Callback):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         raise NonFiniteLossError(
             f"the loss is not finite at step {trainer.global_step} (epoch {trainer.current_epoch}, "
-            f"learning rate {rate:.3g}): {listed}; the last good checkpoint is kept; lower optim.lr, or set optim.clip_norm"
+            f"learning rate {rate:.3g}): {listed}; the last good checkpoint is kept; "
+            "lower optim.lr, or set optim.clip_norm"
         )
 
 

@@ -67,7 +67,7 @@ def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str
 
 
 def _seconds(cell: Cell, known: list[Result]) -> float | None:
-    similar = [r for r in known if r.num_classes > 0]
+    similar = [r for r in known if r.images_per_second > 0]
     if not similar:
         return None
     macs = counts(cell.recipe, similar[0].num_classes).macs_b

@@ -140,7 +140,7 @@ def load_study(name_or_path: str) -> Study:
         if key not in known:
             raise UserError(f"{path.name}: unknown key {key!r}; {did_you_mean(key, known)}")
     base = _base_study(data, path)
-    variants = _read_variants(data.get("variants") or {}, base, path)
+    variants = {**base.variants, **_read_variants(data.get("variants") or {}, base, path)}
     claims = tuple(
         _read_claim(c, i, variants, path) for i, c in enumerate(data.get("claims") or [])
     )
@@ -150,7 +150,7 @@ def load_study(name_or_path: str) -> Study:
         source=str(data.get("source", base.source)),
         recipe=str(data.get("recipe", base.recipe)),
         changes=(*base.changes, Changes(data.get("set") or {}, f"{path.name}: set", path.parent)),
-        variants={**base.variants, **variants},
+        variants=variants,
         claims=(*base.claims, *claims),
     )
 

@@ -94,7 +94,7 @@ class SafeWandbLogger(WandbLogger):
                         result.metrics[metric] - printed.value
                     )
         self.attempt(lambda: self.experiment.summary.update(summary))
-        self.attempt(lambda: self.experiment.finish(exit_code=0, quiet=True))
+        self.attempt(lambda: self.experiment.finish(exit_code=0))
 
 
 def wandb_logger(

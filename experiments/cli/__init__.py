@@ -30,10 +30,6 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        _fail(
-            "interrupted; what is finished is kept, the same command goes on from there", code=130
-        )
     except Exception as error:
         if not _is_user_error(error) or os.environ.get("SPINENET_TRACEBACK"):
             raise
@@ -48,6 +44,6 @@ def _is_user_error(error: Exception) -> bool:
     return isinstance(error, DataError | GenotypeError | NonFiniteLossError)
 
 
-def _fail(message: str, code: int = 2) -> None:
+def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(code)
+    raise SystemExit(2)

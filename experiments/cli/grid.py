@@ -173,8 +173,12 @@ def _run_missing(study: Any, planned: Any, store: Any, jobs: int | None, wandb: 
         c.run_id: Runtime(wandb=wandb, group=c.profile, paper=printed[c.run_id])  # type: ignore[arg-type]
         for c in missing
     }
-    with GridProgress(missing) as progress:
-        run_cells(missing, store, runtimes, workers, progress.watch)
+    try:
+        with GridProgress(missing) as progress:
+            run_cells(missing, store, runtimes, workers, progress.watch)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished runs are kept, the same command goes on", err=True)
+        raise typer.Exit(130) from None
     return progress.failures
 
 

@@ -1,0 +1,169 @@
+"""The command line: every command runs, explains itself, and answers mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import main
+
+COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
+
+
+def spinenet(*arguments: str, capsys: pytest.CaptureFixture, monkeypatch) -> tuple[int, str, str]:
+    """Exit code, output and error of a command."""
+    monkeypatch.setattr(sys, "argv", ["spinenet", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    return lambda *arguments: spinenet(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"Example: spinenet {command}" in " ".join(out.split())
+
+
+def test_models_lists_counts_beside_the_printed_ones(run):
+    code, out, _ = run("models", "--json")
+    rows = {row["model"]: row for row in json.loads(out)}
+    assert code == 0
+    assert len(rows) == 11
+    assert rows["SpineNet-49S, as released"]["macs_b"] == "30.78"
+    for row in rows.values():
+        for key in ("macs_b_difference", "params_m_difference"):
+            assert abs(float(row[key].rstrip("%") or 0)) < 1
+
+
+def test_table_status_and_plan_read_the_store(run, smoke_grid):
+    _, _, store = smoke_grid
+    shared = ("-p", "smoke", "--runs", str(store.root), "--json")
+    _, out, _ = run("table", "ladder", *shared)
+    assert [row["AP"]["count"] for row in json.loads(out)["rows"]] == [1] * 5
+    _, out, _ = run("status", "ladder", *shared)
+    assert {row["state"] for row in json.loads(out)} == {"complete"}
+    _, out, _ = run("plan", "ladder", *shared, "--seeds", "2")
+    planned = json.loads(out)
+    assert [row["state"] for row in planned["cells"]] == ["complete"] * 5 + ["missing"] * 5
+    assert planned["seconds"] > 0
+
+
+def test_reproduce_trains_nothing_when_all_is_there(run, smoke_grid):
+    _, _, store = smoke_grid
+    before = {p: p.stat().st_mtime_ns for p in store.root.rglob("*") if p.is_file()}
+    code, out, _ = run("reproduce", "ladder", "-p", "smoke", "--runs", str(store.root))
+    assert code == 0
+    assert "+ scaling (SpineNet-96)" in out
+    assert before == {p: p.stat().st_mtime_ns for p in store.root.rglob("*") if p.is_file()}
+
+
+def test_check_shows_the_difference_and_the_multiply_adds(run, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "base: ladder\nvariants:\n  wide:\n    {from: spinenet-49, model.backbone.width: 0.35}\n"
+    )
+    code, out, _ = run("check", str(file), "--json")
+    parts = {p["variant"]: p for p in json.loads(out)["variants"]}
+    assert code == 0
+    assert parts["wide"]["difference"] == {"model.backbone.width": [0.25, 0.35]}
+    assert parts["wide"]["macs_m"] > parts["spinenet-49"]["macs_m"]
+    assert (parts["wide"]["own"], parts["spinenet-49"]["own"]) == ("yes", "inherited")
+
+
+def test_only_the_new_variant_runs_beside_the_old_rows(run, smoke_grid, tmp_path):
+    _, _, store = smoke_grid
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "base: ladder\nvariants:\n  wide:\n    {from: spinenet-49, model.backbone.width: 0.3}\n"
+    )
+    arguments = ("-p", "smoke", "--runs", str(store.root), "--wandb", "disabled")
+    code, out, _ = run("reproduce", str(file), *arguments)
+    assert code == 0
+    assert "1 runs to train, 5 complete" in out
+    assert "done    wide seed 0" in out
+    assert "R50-FPN" in out
+
+
+def test_train_and_eval_on_ones_own_folder(run, coco_folder, tmp_path):
+    changes = ["model.backbone.width=0.0625", "train.batch_size=8", "data.transform.side=64"]
+    settings = [word for change in changes for word in ("--set", change)]
+    where = ("--data", f"coco:{coco_folder}", "--runs", str(tmp_path), "--wandb", "disabled")
+    code, out, _ = run("train", "retinanet", "-p", "smoke", *settings, *where, "--json")
+    assert code == 0
+    trained = json.loads(out[out.index("{") :])
+    code, out, _ = run("eval", trained["folder"], "--json")
+    assert code == 0
+    assert json.loads(out)["metrics"]["AP"] == pytest.approx(trained["metrics"]["AP"], abs=1e-6)
+
+
+def broken(folder: Path, target: Path, split: str, change) -> Path:
+    """A copy of the data folder with one annotation file changed."""
+    (target / "annotations").mkdir(parents=True)
+    (target / "images").symlink_to(folder / "images")
+    for name in ("train", "val"):
+        text = (folder / "annotations" / f"instances_{name}.json").read_text()
+        file = target / "annotations" / f"instances_{name}.json"
+        file.write_text(change(text) if name == split else text)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:200], "cut off"),
+        (lambda text: text.replace('"0.png"', '"gone.png"'), "gone.png"),
+        (lambda text: text.replace('"bbox": [', '"bbox": [-5, ', 1), "bbox"),
+        (lambda text: "", "instances_train.json"),
+    ],
+)
+def test_damaged_data_is_one_clear_line(run, coco_folder, tmp_path, change, message):
+    folder = broken(coco_folder, tmp_path / "data", "train", change)
+    runs = ("--runs", str(tmp_path / "runs"))
+    code, _, err = run("train", "retinanet", "-p", "smoke", "--data", f"coco:{folder}", *runs)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("table", "lader"), "did you mean 'ladder'"),
+        (("reproduce", "--only", "r50"), "did you mean 'r50-fpn'"),
+        (("train", "retinanett"), "did you mean 'retinanet'"),
+        (("train", "--set", "model.backbone.widht=1"), "did you mean 'width'"),
+        (("check", "nowhere.yaml"), "nowhere.yaml: no such file"),
+        (("eval", "nowhere"), "no such file"),
+        (("train", "retinanet"), "root is empty"),
+        (("reproduce", "--data", "coco:/nowhere"), "/nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_way_out(run, arguments, message):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_help_does_not_wait_for_heavy_imports():
+    code = (
+        "import sys; sys.argv = ['spinenet', '--help']\n"
+        "from experiments.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,147 @@
+"""W&B offline: what is written can be read back; and W&B never harms a run."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.proto import wandb_internal_pb2
+
+from experiments import tracking
+from experiments.recipe import to_tree
+from experiments.store import read_result
+from experiments.study import PaperValue
+from experiments.tracking import HistoryLogger, SafeWandbLogger, choose_mode
+from experiments.training import Runtime, train
+
+BLOCK = 32768
+LAST = 4
+FULL = 1
+
+
+def read_records(path: Path) -> list[Any]:
+    """Records of a .wandb file: protobufs in LevelDB's log framing after a seven-byte header."""
+    data, position, records, parts = path.read_bytes(), 7, [], b""
+    while position + 7 <= len(data):
+        if BLOCK - position % BLOCK < 7:
+            position += BLOCK - position % BLOCK
+            continue
+        length, kind = struct.unpack("<HB", data[position + 4 : position + 7])
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (FULL, LAST):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            records.append(record)
+            parts = b""
+    return records
+
+
+def items(entries: Any) -> dict[str, Any]:
+    return {
+        entry.key or "/".join(entry.nested_key): json.loads(entry.value_json) for entry in entries
+    }
+
+
+@pytest.fixture(scope="module")
+def offline_run(coco_folder, tmp_path_factory):
+    from experiments.single import compose_recipe
+    from tests.experiments.conftest import TINY
+
+    changes = [*TINY, "train.epochs=5", "train.batch_size=8"]
+    data = f"coco:{coco_folder}"
+    recipe = compose_recipe("retinanet", profile="smoke", data=data, changes=changes, seed=0)
+    folder = tmp_path_factory.mktemp("offline") / "run"
+    paper = {"ladder": {"AP": PaperValue(40.8, "figure 4"), "macs_b": PaperValue(85.4, "table 2")}}
+    runtime = Runtime(accelerator="cpu", wandb="offline", group="smoke", paper=paper)
+    train(recipe, "feedfacecafe", folder, runtime)
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return recipe, read_result(folder), folder, read_records(path)
+
+
+def test_the_offline_folder_holds_identity_and_config(offline_run):
+    recipe, _, _, records = offline_run
+    run = next(r.run for r in records if r.HasField("run"))
+    assert run.run_id == "feedfacecafe"
+    assert run.run_group == "smoke"
+    assert list(run.tags) == ["ladder"]
+    config = items(run.config.update)
+    for key, value in json.loads(json.dumps(to_tree(recipe))).items():
+        assert config[key] == value
+
+
+def test_the_offline_folder_holds_the_history(offline_run):
+    _, _, folder, records = offline_run
+    lines = [json.loads(x) for x in (folder / "history.jsonl").read_text().splitlines()]
+    expected = [x["loss/total"] for x in lines if "loss/total" in x]
+    history = [items(r.history.item) for r in records if r.HasField("history")]
+    found = [x["loss/total"] for x in history if "loss/total" in x]
+    assert found == pytest.approx(expected)
+    assert len(found) >= 1
+    assert any("val/AP" in x for x in history)
+
+
+def test_the_offline_folder_holds_the_summary_with_the_papers_values(offline_run):
+    _, result, _, records = offline_run
+    summary: dict[str, Any] = {}
+    for record in records:
+        if record.HasField("summary"):
+            summary |= items(record.summary.update)
+    assert summary["AP"] == pytest.approx(result.metrics["AP"])
+    assert summary["macs_b"] == pytest.approx(result.macs_b)
+    paper = {k: v for k, v in summary.items() if k.startswith("paper")}
+    assert paper["paper/ladder/AP"] == 40.8
+    assert paper["paper/ladder/AP_difference"] == pytest.approx(result.metrics["AP"] - 40.8)
+
+
+def test_a_refusing_wandb_does_not_harm_the_run(tiny_recipe, tmp_path, monkeypatch):
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no route to anywhere")
+
+    monkeypatch.setattr("wandb.init", refuse)
+    result = train(
+        tiny_recipe, "0" * 12, tmp_path / "a", Runtime(accelerator="cpu", wandb="offline")
+    )
+    assert read_result(tmp_path / "a").metrics == result.metrics
+    assert "W&B is off for this run: ConnectionError" in (tmp_path / "a" / "train.log").read_text()
+
+
+def test_a_wandb_that_breaks_later_is_dropped_and_the_run_goes_on(
+    tiny_recipe, tmp_path, monkeypatch
+):
+    def breaks(self: Any, metrics: Any, step: Any = None) -> None:
+        raise OSError("disk of the service is full")
+
+    monkeypatch.setattr(tracking.WandbLogger, "log_metrics", breaks)
+    recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, epochs=6))
+    train(recipe, "1" * 12, tmp_path / "a", Runtime(accelerator="cpu", wandb="offline"))
+    log = (tmp_path / "a" / "train.log").read_text()
+    assert log.count("W&B is off for the rest of this run: OSError") == 1
+
+
+def test_the_mode_follows_the_key(monkeypatch, tmp_path):
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert choose_mode("auto") == "offline"
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert choose_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert choose_mode("auto") == "disabled"
+    assert choose_mode("offline") == "offline"
+
+
+def test_the_history_of_a_resumed_run_drops_what_it_repeats(tmp_path):
+    first = HistoryLogger(tmp_path)
+    for step in (9, 19, 29):
+        first.log_metrics({"loss": 1.0}, step)
+    again = HistoryLogger(tmp_path, resume_step=20)
+    again.log_metrics({"loss": 2.0}, 29)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [(x["step"], x["loss"]) for x in lines] == [(9, 1.0), (19, 1.0), (29, 2.0)]
+    assert SafeWandbLogger.failed is False
