@@ -147,6 +147,11 @@ class DetectionDataModule(pl.LightningDataModule):
             raise DataError(
                 f"{empty.annotation_file}: 'images' is empty; list at least one picture"
             )
+        if not any(record.targets for record in val.images):
+            raise DataError(
+                f"{val.annotation_file}: 'annotations' has no object that is not a crowd, so there "
+                f"is nothing to score; put annotated pictures into the validation split"
+            )
         most = max(record.targets for record in train.images)
         self._max_instances = min(MAX_INSTANCES, max(most, 1))
         self._train = self._dataset(train, is_train=True)

@@ -42,7 +42,13 @@ def moving_average(decay: float) -> WeightAveraging:
             return current
         return averaged.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
 
-    return WeightAveraging(use_buffers=True, avg_fn=average)
+    return _MovingAverage(use_buffers=True, avg_fn=average)
+
+
+class _MovingAverage(WeightAveraging):
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the average in place also when a resumed run finds that all its epochs are done."""
+        self._copy_average_to_current(pl_module)
 
 
 class FiniteLoss(Callback):
@@ -59,6 +65,11 @@ class FiniteLoss(Callback):
         every = GPU_CHECK_EVERY if pl_module.device.type == "cuda" else 1
         if trainer.global_step % every == 0 or trainer.is_last_batch:
             self._check(trainer, outputs["loss"])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The last step's update has no loss after it, so look at the weights themselves."""
+        if not all(torch.isfinite(p).all() for p in pl_module.parameters()):
+            self._check(trainer, torch.tensor(torch.nan))
 
     def _check(self, trainer: pl.Trainer, loss: Tensor) -> None:
         if math.isfinite(loss.item()):

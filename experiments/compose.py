@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -42,7 +42,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: byte {error.start}; save it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
@@ -87,6 +89,28 @@ def apply(tree: Tree, chain: Sequence[Changes]) -> Tree:
     return tree
 
 
+def after_last_choice(chain: Sequence[Changes]) -> tuple[Changes, ...]:
+    """The chain without what was said of a subtree before its `kind` last changed.
+
+    On a tree that has been through the whole chain it restates values and switches nothing.
+    """
+    kinds: dict[str, Any] = {}
+    since: dict[str, int] = {}
+    for place, link in enumerate(chain):
+        for key, value in link.values.items():
+            if isinstance(value, Mapping) and "kind" in value and kinds.get(key) != value["kind"]:
+                kinds[key], since[key] = value["kind"], place
+
+    def stands(key: str, place: int) -> bool:
+        inside = (first for subtree, first in since.items() if f"{key}.".startswith(f"{subtree}."))
+        return all(place >= first for first in inside)
+
+    return tuple(
+        replace(link, values={k: v for k, v in link.values.items() if stands(k, place)})
+        for place, link in enumerate(chain)
+    )
+
+
 def from_tree(tree: Tree, *, origin: str) -> Recipe:
     """A recipe from its tree. Raises UserError that names key, value and what was expected."""
     tree = OmegaConf.to_container(OmegaConf.create(tree))  # type: ignore[assignment]
@@ -110,7 +134,7 @@ def load_recipe(name_or_path: str) -> Tree:
     data = read_yaml(path)
     data.pop("title", None)
     base = data.pop("base", None)
-    tree = default_tree() if base is None else load_recipe(_beside(path, str(base)))
+    tree = default_tree() if base is None else load_recipe(beside(path, str(base)))
     return override(tree, data, origin=path.name, folder=path.parent)
 
 
@@ -121,7 +145,10 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set {text}: expected KEY=VALUE, such as model.backbone.width=0.5")
-        changes[key] = yaml.safe_load(value)
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {text}: {value!r} is not valid YAML") from None
     return changes
 
 
@@ -132,7 +159,8 @@ def difference(tree: Tree, base: Tree) -> dict[str, tuple[Any, Any]]:
     return {k: (theirs.get(k), mine.get(k)) for k in keys if theirs.get(k) != mine.get(k)}
 
 
-def _beside(path: Path, name: str) -> str:
+def beside(path: Path, name: str) -> str:
+    """A file named inside `path` is looked for beside it; a shipped name stays one."""
     return str(path.parent / name) if name.endswith((".yaml", ".yml")) else name
 
 
@@ -154,6 +182,12 @@ def _check_key(parts: list[str], value: Any, tree: Tree, *, origin: str) -> None
                 f"{did_you_mean(part, known)}"
             )
         owner = get_type_hints(owner)[part]
+    inner_type = _chosen(owner, _at(tree, parts))
+    if is_dataclass(inner_type) and inner_type is not Genotype and not isinstance(value, Mapping):
+        raise UserError(
+            f"{origin}: {'.'.join(parts)}: {value!r} is not a mapping; set one of its keys: "
+            f"{', '.join(f.name for f in fields(inner_type))}"
+        )
     if isinstance(value, Mapping) and parts[-1] != "genotype":
         current = value if "kind" in value else _at(tree, parts)
         chosen = _chosen(owner, current)
@@ -251,9 +285,10 @@ def _first_problem(error: ValidationError, tree: Tree) -> str:
         # interest.
         classes = [str(p) for p in problem["loc"] if isinstance(p, str) and p[:1].isupper()]
         location = [str(p) for p in problem["loc"] if str(p) not in classes]
-        if problem["loc"][-1] == "kind" and classes:
+        if problem["loc"][-1:] == ("kind",) and classes:
             continue
         found = _at(tree, location)
         given = "" if isinstance(found, Mapping) else f", found {found!r}"
-        return f"{'.'.join(location)}: {problem['msg'].removeprefix('Value error, ')}{given}"
+        key = f"{'.'.join(location)}: " if location else ""
+        return f"{key}{problem['msg'].removeprefix('Value error, ')}{given}"
     return str(error).splitlines()[0]

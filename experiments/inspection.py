@@ -7,17 +7,11 @@ from typing import Any
 
 from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
 from experiments.grid import counts
-from experiments.study import (
-    Study,
-    Variant,
-    load_profile,
-    load_study,
-    shipped_studies,
-    variant_tree,
-)
+from experiments.study import Study, Variant, variant_tree
+from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import COCO_CLASSES, printed, relative
 
-STUDY_KEYS = {"variants", "claims", "recipe"}
+STUDY_KEYS = {"variants", "claims", "recipe", "set"}
 EMBEDDED_CLASSES = 11  # of the digits, background included
 
 
@@ -49,7 +43,8 @@ def is_study(name: str) -> bool:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         return name in shipped_studies()
-    return bool(STUDY_KEYS & set(read_yaml(path)))
+    data = read_yaml(path)
+    return bool(STUDY_KEYS & set(data)) or data.get("base") in shipped_studies()
 
 
 def check_study(name: str, profile_name: str) -> dict[str, Any]:

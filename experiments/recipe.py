@@ -1,8 +1,8 @@
 """A recipe: all that decides a run's result, typed; and the run id that follows from it.
 
-The defaults are the paper's: protocol A on COCO at 640 pixels (`ablations/README.md` lists the
-protocols). The id is a hash over the fields that differ from these defaults, the genotype's content
-and the data's fingerprint. Names, paths, devices and worker counts are no part of it, so the same
+The defaults are the paper's: protocol A on COCO at 640 pixels (section 4.1). The id is a hash over
+the fields that differ from these defaults, the genotype's content and the data's fingerprint.
+Names, paths, devices, worker counts and how often one validates are no part of it, so the same
 recipe met in two studies is one run. A new field whose default keeps the old behaviour keeps all
 ids; whoever changes a default or the numerics raises RECIPE_VERSION.
 """
@@ -49,6 +49,13 @@ class OptimConfig:
     warmup_epochs: float = 5
     clip_norm: float = 10.0
 
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.lr_batch < 1:
+            raise ValueError(f"lr {self.lr} and lr_batch {self.lr_batch} must be positive")
+        for name in ("momentum", "weight_decay", "warmup_epochs", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -67,6 +74,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay {self.ema_decay} must be in [0, 1); 0 is off")
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,10 @@ class EvalConfig:
 
     every_epochs: int = 10
     batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.every_epochs < 1 or self.batch_size < 1:
+            raise ValueError("every_epochs and batch_size must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,20 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        epochs, optim = self.train.epochs, self.optim
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} must not be negative")
+        if optim.warmup_epochs >= epochs:
+            raise ValueError(
+                f"optim.warmup_epochs {optim.warmup_epochs} must be below train.epochs {epochs}"
+            )
+        if optim.schedule == "step" and max(optim.decay_before_end, default=0) >= epochs:
+            raise ValueError(
+                f"optim.decay_before_end {list(optim.decay_before_end)} starts before the first of "
+                f"train.epochs {epochs}; shorten it, or set optim.schedule=cosine"
+            )
 
     @property
     def lr(self) -> float:
@@ -155,6 +182,7 @@ _ABSENT = object()
 def _content(recipe: Recipe) -> dict[str, Any]:
     tree = to_tree(recipe)
     del tree["data"]["source"]  # its fingerprint stands for it
+    del tree["eval"]  # looking does not change what is looked at
     backbone = recipe.model.backbone
     if not isinstance(backbone, ResNetFPNConfig):
         content = json.dumps(backbone.genotype.content(), sort_keys=True)

@@ -64,13 +64,9 @@ def score(
     index: CocoIndex, detections: list[dict[str, Any]], backend: Backend = "pycocotools"
 ) -> Scores:
     """Score COCO-format `detections` against the ground truth of `index`."""
+    if not detections:  # neither backend takes an empty list
+        return _nothing_found(index)
     names = {index.label_to_category[label]: name for label, name in index.class_names.items()}
-    if not detections:
-        present = {int(c) for r in index.images for c in r.labels[~r.iscrowd]}
-        classes = {name: 0.0 for label, name in index.class_names.items() if label in present}
-        return Scores(
-            dict.fromkeys(("AP", "AP50", "AP75", "APS", "APM", "APL", "AR100"), 0.0), classes
-        )
     sizes = {**COCO_SIZES, **OCTAVES}
     precision, recall, categories = _evaluate(index, detections, sizes, backend)
     metrics = {f"AP{suffix}": _mean(precision[:, :, :, i, -1]) for i, suffix in enumerate(sizes)}
@@ -79,6 +75,17 @@ def score(
     metrics |= {f"AR{n}": _mean(recall[:, :, 0, m]) for m, n in enumerate(MAX_DETECTIONS)}
     classes = {names[c]: _mean(precision[:, :, k, 0, -1]) for k, c in enumerate(categories)}
     return Scores(_known(metrics), _known(classes))
+
+
+def _nothing_found(index: CocoIndex) -> Scores:
+    """Zero for everything that is defined: each size and class that has an object."""
+    sides = np.concatenate([np.sqrt(r.area[~r.iscrowd]) for r in index.images])
+    sizes = {**COCO_SIZES, **OCTAVES}
+    present = [k for k, (low, high) in sizes.items() if ((low <= sides) & (sides <= high)).any()]
+    names = [f"AP{suffix}" for suffix in present] + ["AP50", "AP75"]
+    metrics = dict.fromkeys([*names, *(f"AR{n}" for n in MAX_DETECTIONS)], 0.0)
+    labels = {int(label) for r in index.images for label in r.labels[~r.iscrowd]}
+    return Scores(metrics, {index.class_names[label]: 0.0 for label in sorted(labels)})
 
 
 def _evaluate(

@@ -16,18 +16,19 @@ from experiments.errors import UserError
 from experiments.recipe import Recipe, run_id
 from experiments.scoring import score, to_coco
 from experiments.store import Result, Store, write_atomically
-from experiments.study import load_profile, parse_source
+from experiments.study_file import load_profile, parse_source
 from experiments.training import Runtime, build, datamodule, train
 
 
 def compose_recipe(
-    name: str, *, profile: str | None, data: str | None, changes: list[str], seed: int
+    name: str, *, profile: str | None, data: str | None, changes: list[str], seed: int | None
 ) -> Recipe:
     """A recipe with a profile, data and overrides on top."""
     chain = load_profile(profile).changes if profile is not None else ()
     given = Changes(parse_assignments(changes), "--set")
     tree = apply(load_recipe(name), (*chain, given))
-    recipe = replace(from_tree(tree, origin=name), seed=seed)
+    recipe = from_tree(tree, origin=name)
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
     source = parse_source(data)
     return recipe if source is None else replace(recipe, data=replace(recipe.data, source=source))
 

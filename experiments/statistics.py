@@ -114,11 +114,14 @@ def seeds_to_detect(effect: float, deviation: float) -> int | None:
 
 
 def seeds_to_bound(margin: float, deviation: float) -> int | None:
-    """Paired seeds that show a true difference of zero to be within ± margin with 80 % power."""
+    """Paired seeds that show a true difference of zero to be within ± margin with 80 % power.
+
+    At 2.5 % on each side, as claims are judged, which look for being within and for being beyond.
+    """
 
     def enough(seeds: int) -> bool:
         error = math.sqrt(2 / seeds) * max(deviation, 1e-9)
-        reach = margin / error - stats.t.ppf(1 - ALPHA, seeds - 1)
+        reach = margin / error - stats.t.ppf(1 - ALPHA / 2, seeds - 1)
         return reach > 0 and 2 * stats.t.cdf(reach, seeds - 1) - 1 >= POWER
 
     return _fewest(enough)

@@ -1,11 +1,15 @@
 """The store: one directory per run, and the truth that every table is a view of.
 
     runs/<name>-<run id>/
-        recipe.yaml        what was run environment.json   where: versions, hardware, commit
-        metrics.csv        losses and validation by step (Lightning's CSV logger) train.log
-        the run's own words checkpoints/       the last good state weights.safetensors,
-        detections.json result.json        written last and atomically: a run is complete if and
-        only if it validates failure.json       what went wrong, if it did
+        recipe.yaml          what was run
+        environment.json     where: versions, hardware, commit
+        history.jsonl        losses and validation by step
+        train.log            the run's own words; output.log: everything else it printed
+        checkpoints/         the state after the last whole epoch
+        weights.safetensors  final weights, with recipe and label map
+        detections.json      what they find on the validation split
+        result.json          written last and atomically: a run is complete iff it validates
+        failure.json         what went wrong, if it did
 
 A lock held by the process that trains says that a run is under way; the system drops it with the
 process.

@@ -12,19 +12,20 @@ study x profile x variant x seed = a cell, which is one recipe and so one run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from importlib.resources import files
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from datamodules import CocoFolderConfig, open_source
-from experiments.compose import Changes, Tree, apply, from_tree, load_recipe, read_yaml
+from experiments.compose import (
+    Changes,
+    Tree,
+    after_last_choice,
+    apply,
+    from_tree,
+    load_recipe,
+)
 from experiments.errors import UserError, did_you_mean
 from experiments.recipe import DataConfig, Recipe, run_id
-
-PROFILES = Path(__file__).parent / "profiles"
 
 
 @dataclass(frozen=True)
@@ -131,43 +132,6 @@ class Selection:
     only: tuple[str, ...] = ()
 
 
-def load_study(name_or_path: str) -> Study:
-    """A study by name or file. Raises UserError that names the file, the key and the way out."""
-    path = _study_path(name_or_path)
-    data = read_yaml(path)
-    known = {"title", "source", "base", "recipe", "set", "variants", "claims"}
-    for key in data:
-        if key not in known:
-            raise UserError(f"{path.name}: unknown key {key!r}; {did_you_mean(key, known)}")
-    base = _base_study(data, path)
-    variants = {**base.variants, **_read_variants(data.get("variants") or {}, base, path)}
-    claims = tuple(
-        _read_claim(c, i, variants, path) for i, c in enumerate(data.get("claims") or [])
-    )
-    return Study(
-        id=path.stem,
-        title=str(data.get("title", base.title)),
-        source=str(data.get("source", base.source)),
-        recipe=str(data.get("recipe", base.recipe)),
-        changes=(*base.changes, Changes(data.get("set") or {}, f"{path.name}: set", path.parent)),
-        variants=variants,
-        claims=(*base.claims, *claims),
-    )
-
-
-def load_profile(name: str) -> Profile:
-    """A profile that comes with the package, or a YAML file."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
-    if not path.is_file():
-        known = [p.stem for p in PROFILES.glob("*.yaml")]
-        raise UserError(f"no profile {name!r}; {did_you_mean(name, known)}")
-    data = read_yaml(path)
-    base = load_profile(str(data.pop("base"))) if "base" in data else Profile(path.stem, "")
-    title, seeds, expect = (data.pop(k, getattr(base, k)) for k in ("title", "seeds", "expect"))
-    changes = Changes(data, f"profile {path.stem}", path.parent)
-    return Profile(path.stem, title, (*base.changes, changes), seeds, expect)
-
-
 def variant_tree(
     study: Study, variant: Variant, profile: Profile | None, changes: Sequence[Changes] = ()
 ) -> Tree:
@@ -179,7 +143,8 @@ def variant_tree(
     tree = apply(load_recipe(study.recipe), (*study.changes, *variant.changes))
     if profile is None:
         return apply(tree, variant.full_size)
-    return apply(tree, (*profile.changes, *variant.changes, *changes))
+    stated = after_last_choice(variant.changes)
+    return apply(tree, (*profile.changes, *stated, *changes))
 
 
 def cells(study: Study, selection: Selection) -> list[Cell]:
@@ -204,16 +169,6 @@ def cells(study: Study, selection: Selection) -> list[Cell]:
     return sorted(grid, key=lambda cell: cell.seed)
 
 
-def parse_source(text: str | None) -> CocoFolderConfig | None:
-    """`--data coco:FOLDER` as a source; None stays None. Raises UserError for another form."""
-    if text is None:
-        return None
-    kind, _, root = text.partition(":")
-    if kind != "coco" or not root:
-        raise UserError(f"--data {text}: expected coco:FOLDER, a folder in COCO's format")
-    return CocoFolderConfig(root=root)
-
-
 class _Fingerprints:
     """Fingerprints of the data sources met, each taken once."""
 
@@ -224,95 +179,3 @@ class _Fingerprints:
         if data.source not in self._known:
             self._known[data.source] = open_source(data.source).fingerprint
         return self._known[data.source]
-
-
-def shipped_studies() -> list[str]:
-    """Names of the studies that come with the package."""
-    return sorted(
-        p.name.removesuffix(".yaml")
-        for p in files("ablations").iterdir()
-        if p.name.endswith(".yaml")
-    )
-
-
-def _study_path(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    path = Path(str(files("ablations"))) / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"no study {name!r}; {did_you_mean(name, shipped_studies())}; or give a .yaml file"
-        )
-    return path
-
-
-def _base_study(data: Mapping[str, Any], path: Path) -> Study:
-    if "base" not in data:
-        if "recipe" not in data:
-            raise UserError(f"{path.name}: give recipe: NAME, or base: STUDY to extend a study")
-        return Study(id="", title=path.stem, recipe="", variants={})
-    name = str(data["base"])
-    if name.endswith((".yaml", ".yml")):
-        return load_study(str(path.parent / name))
-    try:
-        return load_study(name)
-    except UserError as error:
-        raise UserError(f"{path.name}: base: {error}") from None
-
-
-def _read_variants(data: Mapping[str, Any], base: Study, path: Path) -> dict[str, Variant]:
-    own = {f.name for f in fields(Variant)} - {"id", "changes", "start"}
-    found: dict[str, Variant] = {}
-    for name, body in data.items():
-        body = dict(body or {})
-        start = body.pop("from", None)
-        known = {**base.variants, **found}
-        if start is not None and start not in known:
-            raise UserError(
-                f"{path.name}: variants.{name}.from: unknown variant {start!r}; "
-                f"{did_you_mean(start, known)}"
-            )
-        first = known[start] if start is not None else Variant(id="")
-        where = f"{path.name}: variant {name!r}"
-        described = {k: body.pop(k) for k in list(body) if k in own}
-        described["paper"] = {
-            metric: _typed(PaperValue, value, f"{path.name}: variants.{name}.paper.{metric}")
-            for metric, value in described.get("paper", {}).items()
-        }
-        full_size = Changes(described.pop("full_size", {}), f"{where}: full_size", path.parent)
-        found[name] = Variant(
-            id=name,
-            changes=(*first.changes, Changes(body, where, path.parent)),
-            full_size=(*first.full_size, full_size),
-            start=start or "",
-            **described,
-        )
-    return found
-
-
-def _read_claim(data: Any, index: int, variants: Mapping[str, Variant], path: Path) -> Claim:
-    claim: Claim = _typed(Claim, data, f"{path.name}: claims[{index}]")
-    for side in ("a", "b"):
-        if getattr(claim, side) not in variants:
-            name = getattr(claim, side)
-            raise UserError(
-                f"{path.name}: claims[{index}].{side}: unknown variant {name!r}; "
-                f"{did_you_mean(name, variants)}"
-            )
-    return claim
-
-
-def _typed(cls: type, data: Any, where: str) -> Any:
-    """`data` as the dataclass `cls`, with unknown keys refused."""
-    if not isinstance(data, Mapping):
-        raise UserError(f"{where}: expected a mapping, found {data!r}")
-    known = [f.name for f in fields(cls)]
-    for key in data:
-        if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), known)}")
-    try:
-        return TypeAdapter(cls).validate_python(dict(data))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(p) for p in problem["loc"])
-        raise UserError(f"{where}{'.' if key else ''}{key}: {problem['msg']}") from None

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from experiments import statistics
 from experiments.claims import Judgement, judge
 from experiments.compose import from_tree
+from experiments.errors import UserError
 from experiments.grid import collect, counts
 from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values
@@ -23,6 +25,7 @@ from spinenet.complexity import Complexity
 
 COCO_CLASSES = 91  # of the official head, whose multiply-adds the paper prints
 TABLE_VERSION = 1
+LEARNED_AP = 1.0  # below this on average, a variant has learned nothing
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,9 @@ def make_report(study: Study, cells: Sequence[Cell], store: Store) -> Report:
     shown = list(dict.fromkeys(c.variant for c in cells))
     rows = tuple(_row(study, study.variants[v], results.get(v, {})) for v in shown)
     full = {row.variant.id: row.full for row in rows}
-    deviation = statistics.pooled_deviation(
-        [list(metric_values(r, "AP").values()) for r in results.values()]
-    )
+    deviation = _noise(results)
     claims = [c for c in study.claims if c.a in full and c.b in full]
-    seeds = max((c.seed for c in cells), default=0) + 1
+    seeds = max((len(r) for r in results.values()), default=0)
     return Report(
         study=study,
         profile=cells[0].profile,
@@ -79,11 +80,17 @@ def make_report(study: Study, cells: Sequence[Cell], store: Store) -> Report:
     )
 
 
+def _noise(results: Mapping[str, Mapping[int, Result]]) -> float | None:
+    """Spread over seeds, pooled over the variants that learn; one stuck at zero has none to add."""
+    groups = [list(metric_values(r, "AP").values()) for r in results.values()]
+    return statistics.pooled_deviation([g for g in groups if sum(g) / len(g) > LEARNED_AP])
+
+
 def _row(study: Study, variant: Variant, results: Mapping[int, Result]) -> Row:
     recipe = from_tree(variant_tree(study, variant, None), origin=study.id)
     values = list(metric_values(results, "AP").values())
     any_result = next(iter(results.values()), None)
-    octaves = [k for k in (any_result.metrics if any_result else {}) if k.startswith("AP_")]
+    octaves = dict.fromkeys(k for r in results.values() for k in r.metrics if "AP_" in k)
     return Row(
         variant=variant,
         ap=estimate(values) if values else None,
@@ -123,6 +130,19 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def write_into(path: Path, report: Report) -> None:
+    """Replace the block between `<!-- table: STUDY PROFILE -->` and `<!-- end -->` in a file."""
+    start, end = f"<!-- table: {report.study.id} {report.profile} -->", "<!-- end -->"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    text = path.read_text()
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise UserError(f"{path}: has no block {start} … {end} to write the table into")
+    path.write_text(f"{before}{start}\n\n{to_markdown(report)}\n{end}{after}")
+
+
 def caption(report: Report) -> str:
     """What the AP table's figures are."""
     return (
@@ -134,7 +154,7 @@ def caption(report: Report) -> str:
 
 def ap_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows: AP measured, printed, difference; seeds; size in the profile."""
-    header = ["variant", "AP", "paper", "difference", "seeds", "MACs M", "params M"]
+    header = ["variant", "AP", "paper", "diff", "seeds", "MACs M", "params M"]
     rows = []
     for row in report.rows:
         paper = row.paper("AP")
@@ -176,7 +196,7 @@ def claim_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows: each claim's effect, interval, the paper's effect, corrected p, verdict,
     seeds needed.
     """
-    header = ["claim", "effect", "95 % interval", "paper", "p", "verdict", "seeds to settle"]
+    header = ["claim", "effect", "95 % interval", "paper", "p", "verdict", "needs"]
     rows = []
     for j in report.judgements:
         effect = "" if j.effect is None else f"{j.effect:+.1f}"
@@ -184,7 +204,7 @@ def claim_table(report: Report) -> tuple[list[str], list[list[str]]]:
             "" if j.low is None or j.claim.metric != "AP" else f"{j.low:+.1f} to {j.high:+.1f}"
         )
         paper = "" if j.claim.paper is None else f"{j.claim.paper:+.1f}"
-        unit = {"AP": "", "macs_b": " B MACs", "params_m": " M params"}[j.claim.metric]
+        unit = {"AP": "", "macs_b": " B", "params_m": " M"}[j.claim.metric]
         needed = "" if j.seeds_needed is None else str(j.seeds_needed)
         p = "" if j.p is None else f"{j.p:.3f}"
         rows.append([j.claim.text, effect + unit, interval, paper, p, j.verdict, needed])
@@ -196,12 +216,16 @@ def noise_line(report: Report) -> str:
     if report.deviation is None:
         return "One seed: no noise band, so no claim about AP can be judged. Run more seeds."
     text = (
-        f"Noise over seeds: ± {report.deviation:.2f} AP (standard deviation, pooled over variants)."
+        f"Noise over seeds: ± {report.deviation:.2f} AP (standard deviation, pooled over the "
+        "variants that learn)."
     )
     if report.detectable is not None:
-        text += f" {report.seeds} seeds show a true difference of "
-        text += f"{report.detectable:.1f} AP with 80 % power."
-    return text + " p is corrected for judging all claims together (Holm)."
+        text += f" {report.seeds} seeds show a true difference of {report.detectable:.1f} AP"
+        text += " with 80 % power, judged alone."
+    return text + (
+        " p is corrected for judging all claims together (Holm); needs: seeds that would settle "
+        "the claim if the paper's effect held here."
+    )
 
 
 def with_interval(value: Estimate) -> str:

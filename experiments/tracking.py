@@ -150,5 +150,5 @@ def _has_key() -> bool:
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].strip("/")
     try:
         return netrc().authenticators(host) is not None
-    except (FileNotFoundError, NetrcParseError):
+    except (OSError, NetrcParseError):
         return False

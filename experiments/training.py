@@ -30,7 +30,15 @@ from experiments.module import DetectionModule
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
 from experiments.scoring import score
-from experiments.store import Failure, Result, lock, write_atomically, write_failure, write_result
+from experiments.store import (
+    Failure,
+    Result,
+    lock,
+    read_result,
+    write_atomically,
+    write_failure,
+    write_result,
+)
 from experiments.study import PaperValue
 from experiments.tracking import HistoryLogger, WandbMode, wandb_logger
 from spinenet.complexity import complexity
@@ -41,6 +49,11 @@ log = logging.getLogger(__name__)
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
+def default_accelerator() -> str:
+    """The GPU if there is one. Apple's is left out: it lacks the float64 that suppression needs."""
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class Runtime:
     """How a run is carried out, none of which changes its result.
@@ -48,7 +61,8 @@ class Runtime:
     `paper` has the printed values of the variant by study, for W&B's summary.
     """
 
-    accelerator: str = "auto"
+    accelerator: str = field(default_factory=default_accelerator)
+    device: int = 0
     num_workers: int = 0
     wandb: WandbMode = "auto"
     group: str = ""
@@ -63,6 +77,9 @@ def train(
     raised again.
     """
     with lock(folder), _log_to(folder / "train.log"):
+        if (done := read_result(folder)) is not None:
+            return done  # another process finished it while this one waited for its turn
+        (folder / "failure.json").unlink(missing_ok=True)
         try:
             return _train(recipe, run_id, folder, runtime, send)
         except Exception as error:
@@ -101,8 +118,6 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         recipe, folder, runtime, [report, FiniteLoss()], [tracker] if tracker else []
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
         trainer.validate(module, datamodule=data, verbose=False)
 
@@ -126,10 +141,10 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         recipe=to_tree(recipe),
         environment=facts,
     )
+    log.info("done: AP %.2f in %.0f s", result.metrics["AP"], result.seconds)
+    write_result(folder, result)
     if tracker is not None:
         tracker.summarize(result, runtime.paper)
-    write_result(folder, result)
-    log.info("done: AP %.2f in %.0f s", result.metrics["AP"], result.seconds)
     return result
 
 
@@ -181,7 +196,7 @@ def _trainer(
     )
     trainer = pl.Trainer(
         accelerator=runtime.accelerator,
-        devices=1,
+        devices=[runtime.device] if runtime.accelerator == "gpu" else 1,
         max_epochs=recipe.train.epochs,
         precision=PRECISIONS[recipe.train.precision],  # type: ignore[arg-type]
         gradient_clip_val=recipe.optim.clip_norm or None,

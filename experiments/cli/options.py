@@ -1,59 +1,82 @@
-"""Options that several commands share, and how they become a selection of cells."""
+"""Options that several commands share, and what they select.
 
-from __future__ import annotations
+`for_study` gives a command the options of every study command and hands it the study, the selection
+and the folder of runs; the command itself declares only what is its own.
+"""
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from experiments.study import Selection, Study
 
-StudyArgument = Annotated[
-    str, typer.Argument(help="A study by name (ladder) or a YAML file of your own.")
-]
 ProfileOption = Annotated[
-    str, typer.Option("--profile", "-p", help="How big: embedded, smoke, embedded-long, or a file.")
-]
-SeedsOption = Annotated[
-    int | None,
-    typer.Option("--seeds", "-n", min=1, help="Seeds per variant [default: the profile's]."),
+    str, typer.Option("--profile", "-p", help="embedded, embedded-long, smoke, or a file.")
 ]
 DataOption = Annotated[str | None, typer.Option("--data", help="Your own data: coco:FOLDER.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a field: KEY=VALUE. Repeatable.")
 ]
-OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", help="Only this variant. Repeatable.")
-]
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of the runs.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-WandbOption = Annotated[str, typer.Option("--wandb", help="auto, online, offline or disabled.")]
+WandbOption = Annotated[
+    Literal["auto", "online", "offline", "disabled"],
+    typer.Option("--wandb", help="auto is online where a key is configured, else offline."),
+]
 
 RUNS = Path("runs")
 
 
-def select(
-    study: str,
-    profile: str,
-    seeds: int | None,
-    data: str | None,
-    changes: list[str] | None,
-    only: list[str] | None = None,
-) -> tuple[Study, Selection]:
+def _shared(
+    study: Annotated[str, typer.Argument(help="A study by name, or a YAML file.")] = "ladder",
+    profile: ProfileOption = "embedded",
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", "-n", min=1, help="Seeds (default: the profile's).")
+    ] = None,
+    data: DataOption = None,
+    set_: SetOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only this variant. Repeatable.")
+    ] = None,
+) -> "tuple[Study, Selection]":
     """The study and what of it the options ask for."""
     from experiments.compose import Changes, parse_assignments
-    from experiments.study import Selection, load_profile, load_study, parse_source
+    from experiments.study import Selection
+    from experiments.study_file import load_profile, load_study, parse_source
 
     loaded, size = load_study(study), load_profile(profile)
     selection = Selection(
         profile=size,
         seeds=seeds or size.seeds,
         source=parse_source(data),
-        changes=(Changes(parse_assignments(changes or []), "--set"),),
+        changes=(Changes(parse_assignments(set_ or []), "--set"),),
         only=tuple(only or ()),
     )
     return loaded, selection
+
+
+def for_study(handler: Callable[..., None]) -> Callable[..., None]:
+    """A command of `handler(study, selection, *, own options)` after the shared options."""
+    shared = inspect.signature(_shared).parameters
+    own = [
+        p
+        for p in inspect.signature(handler).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+    @wraps(handler)
+    def command(**given: Any) -> None:
+        study, selection = _shared(**{name: given.pop(name) for name in shared})
+        handler(study, selection, **given)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*shared.values(), *own)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -23,6 +24,7 @@ from experiments.study import Cell
 from experiments.tables import Report
 
 console = Console()
+progress_console = Console(stderr=True)
 COLOURS = {"replicated": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
@@ -32,7 +34,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "")
         title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
     )
     for i, name in enumerate(header):
-        drawn.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        first = i == 0
+        drawn.add_column(name, justify="left" if first else "right", no_wrap=not first)
     for row in rows:
         drawn.add_row(*row)
     return drawn
@@ -63,7 +66,7 @@ class GridProgress:
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=console,
+            console=progress_console,
         )
         self.total = self.progress.add_task("[bold]grid", total=len(cells))
         self.tasks: dict[str, TaskID] = {}
@@ -88,8 +91,8 @@ class GridProgress:
     def _on_start(self, cell: Cell, event: Event) -> None:
         self.started[cell.run_id] = time.monotonic()
         self.tasks[cell.run_id] = self.progress.add_task(cell.label.ljust(self.width), total=None)
-        if not console.is_terminal:
-            console.print(f"start {cell.label}")
+        if not progress_console.is_terminal:
+            progress_console.print(f"start {cell.label}")
 
     def _on_step(self, cell: Cell, event: Event) -> None:
         self.progress.update(self.tasks[cell.run_id], completed=event["step"], total=event["total"])
@@ -103,16 +106,19 @@ class GridProgress:
         shown = "" if ap is None else f"AP {ap:5.1f}"
         self._close(cell, f"[green]done[/]    {cell.label.ljust(self.width)}  {shown}")
 
+    def _on_skipped(self, cell: Cell, event: Event) -> None:
+        self._close(cell, f"left     {cell.label.ljust(self.width)}  to another process")
+
     def _on_failed(self, cell: Cell, event: Event) -> None:
         failure = event["failure"]
         self.failures.append((cell, failure))
         self._close(
             cell,
-            f"[red]failed[/]  {cell.label.ljust(self.width)}  {failure.error}: {failure.message}",
+            f"[red]failed[/]  {cell.label.ljust(self.width)}  {escape(str(failure.message))}",
         )
 
     def _close(self, cell: Cell, line: str) -> None:
         self.progress.remove_task(self.tasks.pop(cell.run_id))
         self.shares[cell.run_id] = 1.0
         seconds = time.monotonic() - self.started[cell.run_id]
-        console.print(f"{line}  {seconds:5.0f} s", highlight=False)
+        progress_console.print(f"{line}  {seconds:5.0f} s", highlight=False)

@@ -24,14 +24,14 @@ def train(
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile", "-p", help="How big: embedded, smoke, … [default: the recipe's own size]."
+            "--profile", "-p", help="How big: embedded, smoke, … (default: the recipe's own)."
         ),
     ] = None,
     data: DataOption = None,
     set_: SetOption = None,
     seed: Annotated[
-        int, typer.Option("--seed", help="Order, augmentation and initial weights.")
-    ] = 0,
+        int | None, typer.Option("--seed", min=0, help="Order, augmentation, initial weights.")
+    ] = None,
     runs: RunsOption = RUNS,
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
     wandb: WandbOption = "auto",

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -38,7 +38,7 @@ class _Job:
     cell: Cell
     process: ForkServerProcess
     pipe: Connection
-    failed: bool = False
+    slot: int
 
 
 def default_workers(cells: Sequence[Cell]) -> int:
@@ -71,16 +71,20 @@ def run_cells(
     context.set_forkserver_preload(["experiments.training", "wandb"])
     os.environ.update({k: v for k, v in ALLOCATOR.items() if k not in os.environ})
     waiting, running = list(cells), list[_Job]()
+    free = list(range(workers))  # a slot is a GPU where there are any
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 cell = waiting.pop(0)
-                running.append(_start(context, cell, store, runtimes[cell.run_id]))
+                slot = free.pop()
+                runtime = replace(runtimes[cell.run_id], device=slot)
+                running.append(_start(context, cell, store, runtime, slot))
                 watch(cell, {"kind": "start"})
             ready = wait([job.pipe for job in running])
             for job in [j for j in running if j.pipe in ready]:
                 if not _receive(job, store, watch):
                     running.remove(job)
+                    free.append(job.slot)
     finally:
         for job in running:
             job.process.kill()
@@ -88,12 +92,12 @@ def run_cells(
             job.process.join()
 
 
-def _start(context: Any, cell: Cell, store: Store, runtime: Runtime) -> _Job:
+def _start(context: Any, cell: Cell, store: Store, runtime: Runtime, slot: int) -> _Job:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(cell, store, runtime, sender), daemon=True)
     process.start()
     sender.close()
-    return _Job(cell, process, receiver)
+    return _Job(cell, process, receiver, slot)
 
 
 def _receive(job: _Job, store: Store, watch: Watch) -> bool:
@@ -103,8 +107,8 @@ def _receive(job: _Job, store: Store, watch: Watch) -> bool:
     except EOFError:
         job.process.join()
         state = store.state(job.cell.run_id)
-        if state == "complete":
-            watch(job.cell, {"kind": "done"})
+        if state in ("complete", "running"):  # running: another process has taken this run
+            watch(job.cell, {"kind": "done" if state == "complete" else "skipped"})
             return False
         failure = store.failure(job.cell.run_id)
         if failure is None:

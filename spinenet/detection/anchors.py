@@ -32,6 +32,10 @@ class AnchorConfig:
     size: float = 3.0
     scales: int = 3
 
+    def __post_init__(self) -> None:
+        if self.size <= 0 or self.scales < 1:
+            raise ValueError(f"size {self.size} and scales {self.scales} must be positive")
+
     @property
     def per_cell(self) -> int:
         """Anchors per feature cell."""

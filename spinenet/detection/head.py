@@ -28,6 +28,10 @@ class HeadConfig:
     convs: int = 4
     filters: int = 256
 
+    def __post_init__(self) -> None:
+        if self.convs < 0 or self.filters < 1:
+            raise ValueError(f"convs {self.convs} and filters {self.filters} must be positive")
+
 
 class Subnet(nn.Module):
     """One subnet.

@@ -12,7 +12,8 @@ from PIL import Image
 from experiments.recipe import Recipe
 from experiments.single import compose_recipe
 from experiments.store import Store
-from experiments.study import Cell, Study, load_study
+from experiments.study import Cell, Study
+from experiments.study_file import load_study
 from tests.experiments.helpers import run_grid, smoke_cells
 
 TINY = [

@@ -8,7 +8,8 @@ from experiments.compose import Changes
 from experiments.executors.local import run_cells
 from experiments.grid import make_plan, paper_values
 from experiments.store import Store
-from experiments.study import Cell, Selection, Study, cells, load_profile
+from experiments.study import Cell, Selection, Study, cells
+from experiments.study_file import load_profile
 from experiments.training import Runtime
 
 

@@ -88,10 +88,10 @@ def test_only_the_new_variant_runs_beside_the_old_rows(run, smoke_grid, tmp_path
         "base: ladder\nvariants:\n  wide:\n    {from: spinenet-49, model.backbone.width: 0.3}\n"
     )
     arguments = ("-p", "smoke", "--runs", str(store.root), "--wandb", "disabled")
-    code, out, _ = run("reproduce", str(file), *arguments)
+    code, out, err = run("reproduce", str(file), *arguments)
     assert code == 0
-    assert "1 runs to train, 5 complete" in out
-    assert "done    wide seed 0" in out
+    assert "1 runs to train, 5 complete" in err
+    assert "done    wide seed 0" in err
     assert "R50-FPN" in out
 
 

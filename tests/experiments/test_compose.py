@@ -40,6 +40,13 @@ def compose(changes: dict) -> object:
         ({"model.backbone.genotype": 7}, r"cannot read 7; give a name, a \.yaml file"),
         ({"train.epochs": "many"}, "my.yaml: train.epochs: .*integer.*found 'many'"),
         ({"train.epochs": 0}, "my.yaml: train: epochs 0 must be at least 1"),
+        ({"model": 3}, "my.yaml: model: 3 is not a mapping; set one of its keys: backbone"),
+        ({"model.backbone": 5}, "model.backbone: 5 is not a mapping; set one of its keys"),
+        ({"train.epochs": 12}, "decay_before_end .*starts before the first of train.epochs 12"),
+        ({"optim.lr_batch": 0}, "lr_batch 0 must be positive"),
+        ({"model.head.filters": 0}, "filters 0 must be positive"),
+        ({"seed": -1}, "seed -1 must not be negative"),
+        ({"train.ema_decay": 2}, r"ema_decay 2.0 must be in \[0, 1\)"),
         ({"train.epochs.x": 3}, "train.epochs is a value, it has no keys inside"),
         ({"model.layers.flavor": "tf3"}, "model.layers.flavor: .*'tf1' or 'tf2', found 'tf3'"),
         ({"model.backbone.width": 0.001}, "width 0.001 .*leaves a layer without channels"),
@@ -63,10 +70,10 @@ def test_an_unknown_recipe_suggests_the_nearest():
 
 
 def test_a_recipe_file_may_build_on_another_beside_it(tmp_path):
-    (tmp_path / "base.yaml").write_text("train.epochs: 7\n")
+    (tmp_path / "base.yaml").write_text("train.epochs: 70\n")
     (tmp_path / "mine.yaml").write_text("base: base.yaml\nmodel.backbone.width: 0.5\n")
     recipe = from_tree(load_recipe(str(tmp_path / "mine.yaml")), origin="mine.yaml")
-    assert (recipe.train.epochs, recipe.model.backbone.width) == (7, 0.5)
+    assert (recipe.train.epochs, recipe.model.backbone.width) == (70, 0.5)
 
 
 def test_assignments_are_read_as_yaml():

@@ -19,7 +19,7 @@ from experiments.errors import UserError
 from experiments.executors.local import default_workers, run_cells
 from experiments.grid import collect, make_plan
 from experiments.store import Store, read_result, write_failure, write_result
-from experiments.study import load_study
+from experiments.study_file import load_study
 from experiments.training import Runtime
 from tests.experiments.helpers import run_grid, smoke_cells
 

@@ -38,6 +38,12 @@ def test_the_id_is_blind_to_paths_and_names():
     assert run_id(recipe, "x") == run_id(moved, "x") == run_id(renamed, "x")
 
 
+def test_the_id_is_blind_to_how_often_one_looks():
+    recipe = Recipe()
+    looked = replace(recipe, eval=replace(recipe.eval, every_epochs=1))
+    assert run_id(recipe, "x") == run_id(looked, "x")
+
+
 def test_the_id_sees_the_data_the_seed_and_the_genotypes_content():
     recipe = Recipe()
     other = replace(recipe.model.backbone, genotype=genotypes.load("r0-sp53"))
@@ -55,7 +61,7 @@ def test_a_changed_batch_scales_the_learning_rate():
     assert replace(recipe, train=replace(recipe.train, batch_size=64)).lr == pytest.approx(0.07)
 
 
-@given(width=st.floats(0.1, 2), epochs=st.integers(1, 500), digits=st.booleans())
+@given(width=st.floats(0.1, 2), epochs=st.integers(31, 500), digits=st.booleans())
 def test_any_recipe_survives_its_tree(width, epochs, digits):
     recipe = Recipe()
     source = DigitsConfig() if digits else CocoFolderConfig(root="somewhere")

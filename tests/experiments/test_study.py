@@ -8,15 +8,8 @@ import pytest
 
 from experiments.compose import from_tree
 from experiments.errors import UserError
-from experiments.study import (
-    Selection,
-    cells,
-    load_profile,
-    load_study,
-    parse_source,
-    shipped_studies,
-    variant_tree,
-)
+from experiments.study import Selection, cells, variant_tree
+from experiments.study_file import load_profile, load_study, parse_source, shipped_studies
 
 FOUR_LINES = """\
 base: ladder
@@ -114,7 +107,7 @@ def test_a_mistake_names_file_key_value_and_way_out(tmp_path, text, message):
 
 def test_a_misspelt_override_names_the_variant(tmp_path):
     study = load_study(write(tmp_path, "base: ladder\nvariants:\n  a: {model.backbone.widht: 2}\n"))
-    with pytest.raises(UserError, match=r"mine.yaml: variant 'a': .*'widht'.*'width'"):
+    with pytest.raises(UserError, match=r"mine.yaml: variants.a: .*'widht'.*'width'"):
         variant_tree(study, study.variants["a"], None)
 
 
@@ -128,3 +121,46 @@ def test_unknown_names_suggest_the_nearest():
         cells(load_study("ladder"), selection)
     with pytest.raises(UserError, match="expected coco:FOLDER"):
         parse_source("voc:somewhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: ladder\nvariants: [a]\n", "variants: expected a mapping .* found"),
+        ("base: ladder\nvariants: {a: 0.3}\n", "variants.a: expected a mapping .* found 0.3"),
+        ("base: ladder\nvariants: {a: {paper: 40}}\n", "variants.a.paper: expected a mapping"),
+        ("base: ladder\nvariants: {a: {paper: {Ap: {}}}}\n", "paper"),
+        ("base: ladder\nset: [1]\n", "set: expected a mapping"),
+        ("base: mine.yaml\n", "mine.yaml: base: the study is its own base"),
+        ("recipe: retinanet\n", "variants: there is none"),
+    ],
+)
+def test_yaml_of_the_wrong_shape_is_a_clear_error_too(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        load_study(write(tmp_path, text))
+
+
+def test_switching_the_kind_through_from_keeps_the_profiles_sizes(tmp_path):
+    study = load_study(
+        write(
+            tmp_path,
+            "base: ladder\nvariants:\n  back:\n    from: r50-fpn\n"
+            "    model.backbone: {kind: spinenet, genotype: r0-sp53}\n",
+        )
+    )
+    tree = variant_tree(study, study.variants["back"], load_profile("embedded"))
+    backbone = from_tree(tree, origin="mine").model.backbone
+    assert (backbone.width, backbone.endpoint_filters) == (0.25, 64)
+    assert backbone.genotype.name == "r0-sp53"
+
+
+def test_a_profile_of_ones_own_is_checked_and_builds_on_another(tmp_path):
+    (tmp_path / "big.yaml").write_text("base: embedded\nseeds: three\n")
+    with pytest.raises(UserError, match="seeds: 'three' must be a number"):
+        load_profile(str(tmp_path / "big.yaml"))
+    (tmp_path / "big.yaml").write_text("base: smoke\nseeds: 2\ntrain.epochs: 3\n")
+    (tmp_path / "bigger.yaml").write_text("base: big.yaml\ntrain.batch_size: 4\n")
+    profile = load_profile(str(tmp_path / "bigger.yaml"))
+    study = load_study("ladder")
+    recipe = from_tree(variant_tree(study, study.variants["spinenet-49"], profile), origin="x")
+    assert (profile.seeds, recipe.train.epochs, recipe.train.batch_size) == (2, 3, 4)

@@ -64,6 +64,30 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny_recipe, tmp_path, monkeyp
     assert history(tmp_path / "a") == history(tmp_path / "b")
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_run_killed_while_scoring_ends_with_the_same_weights(
+    tiny_recipe, tmp_path, monkeypatch, ema
+):
+    recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, ema_decay=ema))
+    undisturbed = run(recipe, tmp_path / "a")
+
+    def die(*arguments: object) -> None:
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "score", die)
+        with pytest.raises(SystemExit):
+            run(recipe, tmp_path / "b")
+    assert_equal(undisturbed, run(recipe, tmp_path / "b"))
+
+
+def test_a_finished_run_is_not_trained_again(tiny_recipe, tmp_path, monkeypatch):
+    first = train(tiny_recipe, "0123456789ab", tmp_path / "a", QUIET)
+    monkeypatch.setattr(training, "_train", lambda *arguments: pytest.fail("trained again"))
+    again = train(tiny_recipe, "0123456789ab", tmp_path / "a", QUIET)
+    assert again.metrics == first.metrics
+
+
 def history(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
 

@@ -1,0 +1,195 @@
+"""Studies, profiles and data sources as users write them: YAML files, names, `--data`.
+
+Every mistake is answered with the file, the key, the value and the nearest thing that exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from datamodules import CocoFolderConfig
+from experiments.compose import Changes, beside, read_yaml
+from experiments.errors import UserError, did_you_mean
+from experiments.study import Claim, PaperValue, Profile, Study, Variant
+
+METRICS = ("AP", "macs_b", "params_m")
+PROFILES = Path(__file__).parent / "profiles"
+
+
+def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
+    """A study by name or file. Raises UserError that names the file, the key and the way out."""
+    path = _study_path(name_or_path)
+    if path.resolve() in seen:
+        raise UserError(f"{path.name}: base: the study is its own base; name another one")
+    seen = (*seen, path.resolve())
+    data = read_yaml(path)
+    known = {"title", "source", "base", "recipe", "set", "variants", "claims"}
+    for key in data:
+        if key not in known:
+            raise UserError(f"{path.name}: unknown key {key!r}; {did_you_mean(key, known)}")
+    base = _base_study(data, path, seen)
+    variants = {
+        **base.variants,
+        **_read_variants(_mapping(data.get("variants"), f"{path.name}: variants"), base, path),
+    }
+    claims = tuple(
+        _read_claim(c, i, variants, path) for i, c in enumerate(data.get("claims") or [])
+    )
+    if not variants:
+        raise UserError(f"{path.name}: variants: there is none; give at least one")
+    return Study(
+        id=path.stem,
+        title=str(data.get("title", base.title)),
+        source=str(data.get("source", base.source)),
+        recipe=beside(path, str(data["recipe"])) if "recipe" in data else base.recipe,
+        changes=(
+            *base.changes,
+            Changes(
+                _mapping(data.get("set"), f"{path.name}: set"), f"{path.name}: set", path.parent
+            ),
+        ),
+        variants=variants,
+        claims=(*base.claims, *claims),
+    )
+
+
+def load_profile(name: str) -> Profile:
+    """A profile that comes with the package, or a YAML file."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in PROFILES.glob("*.yaml")]
+        raise UserError(f"no profile {name!r}; {did_you_mean(name, known)}")
+    data = read_yaml(path)
+    base = Profile(path.stem, "")
+    if "base" in data:
+        name = str(data.pop("base"))
+        base = load_profile(beside(path, name))
+    title, seeds, expect = (data.pop(k, getattr(base, k)) for k in ("title", "seeds", "expect"))
+    if not isinstance(seeds, int) or seeds < 1:
+        raise UserError(f"{path.name}: seeds: {seeds!r} must be a number of at least 1")
+    changes = Changes(data, f"profile {path.stem}", path.parent)
+    return Profile(path.stem, title, (*base.changes, changes), seeds, expect)
+
+
+def parse_source(text: str | None) -> CocoFolderConfig | None:
+    """`--data coco:FOLDER` as a source; None stays None. Raises UserError for another form."""
+    if text is None:
+        return None
+    kind, _, root = text.partition(":")
+    if kind != "coco" or not root:
+        raise UserError(f"--data {text}: expected coco:FOLDER, a folder in COCO's format")
+    return CocoFolderConfig(root=root)
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies that come with the package."""
+    return sorted(
+        p.name.removesuffix(".yaml")
+        for p in files("ablations").iterdir()
+        if p.name.endswith(".yaml")
+    )
+
+
+def _study_path(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    path = Path(str(files("ablations"))) / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"no study {name!r}; {did_you_mean(name, shipped_studies())}; or give a .yaml file"
+        )
+    return path
+
+
+def _base_study(data: Mapping[str, Any], path: Path, seen: tuple[Path, ...]) -> Study:
+    if "base" not in data:
+        if "recipe" not in data:
+            raise UserError(f"{path.name}: give recipe: NAME, or base: STUDY to extend a study")
+        return Study(id="", title=path.stem, recipe="", variants={})
+    name = str(data["base"])
+    if name.endswith((".yaml", ".yml")):
+        return load_study(beside(path, name), seen)
+    try:
+        return load_study(name, seen)
+    except UserError as error:
+        raise UserError(f"{path.name}: base: {error}") from None
+
+
+def _read_variants(data: Mapping[str, Any], base: Study, path: Path) -> dict[str, Variant]:
+    own = {f.name for f in fields(Variant)} - {"id", "changes", "start"}
+    found: dict[str, Variant] = {}
+    for name, body in data.items():
+        where = f"{path.name}: variants.{name}"
+        body = _mapping(body, where)
+        start = str(body.pop("from")) if "from" in body else None
+        known = {**base.variants, **found}
+        if start is not None and start not in known:
+            raise UserError(
+                f"{path.name}: variants.{name}.from: unknown variant {start!r}; "
+                f"{did_you_mean(start, known)}"
+            )
+        first = known[start] if start is not None else Variant(id="")
+        described = {k: body.pop(k) for k in list(body) if k in own}
+        described["paper"] = {
+            metric: _typed(PaperValue, value, f"{path.name}: variants.{name}.paper.{metric}")
+            for metric, value in _mapping(described.get("paper"), f"{where}.paper").items()
+        }
+        for metric in described["paper"]:
+            if metric not in METRICS:
+                raise UserError(
+                    f"{where}.paper: unknown metric {metric!r}; {did_you_mean(metric, METRICS)}"
+                )
+        full_size = Changes(
+            _mapping(described.pop("full_size", None), f"{where}.full_size"), where, path.parent
+        )
+        found[name] = Variant(
+            id=name,
+            changes=(*first.changes, Changes(body, where, path.parent)),
+            full_size=(*first.full_size, full_size),
+            start=start or "",
+            **described,
+        )
+    return found
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    """A mapping with string keys; nothing is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: expected a mapping of keys to values, found {value!r}")
+    return {str(key): inner for key, inner in value.items()}
+
+
+def _read_claim(data: Any, index: int, variants: Mapping[str, Variant], path: Path) -> Claim:
+    claim: Claim = _typed(Claim, data, f"{path.name}: claims[{index}]")
+    for side in ("a", "b"):
+        if getattr(claim, side) not in variants:
+            name = getattr(claim, side)
+            raise UserError(
+                f"{path.name}: claims[{index}].{side}: unknown variant {name!r}; "
+                f"{did_you_mean(name, variants)}"
+            )
+    return claim
+
+
+def _typed(cls: type, data: Any, where: str) -> Any:
+    """`data` as the dataclass `cls`, with unknown keys refused."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected a mapping, found {data!r}")
+    known = [f.name for f in fields(cls)]
+    for key in data:
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), known)}")
+    try:
+        return TypeAdapter(cls).validate_python(dict(data))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(p) for p in problem["loc"])
+        raise UserError(f"{where}{'.' if key else ''}{key}: {problem['msg']}") from None
