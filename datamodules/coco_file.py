@@ -46,13 +46,25 @@ def _json_complaint(file: Path, text: str, size_bytes: int, error: json.JSONDeco
     return f"{where}: {error.msg}; correct it there or export the file again"
 
 
-def _field(file: Path, what: str, entry: dict[str, Any], key: str) -> Any:
+# JSON types of the keys that are read; everything is an integer id or size but these.
+TYPES: dict[str, type] = {"name": str, "file_name": str, "bbox": list}
+
+
+def _field(file: Path, what: str, entry: Any, key: str) -> Any:
+    if not isinstance(entry, dict):
+        raise DataError(f"{file}: {what} {entry!r} is not an object; export the file again")
     if key not in entry:
         raise DataError(
             f"{file}: {what} {entry.get('id', '(without id)')} has no {key!r}; "
             f"add the key or export the file again"
         )
-    return entry[key]
+    value, expected = entry[key], TYPES.get(key, int)
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise DataError(
+            f"{file}: {what} {entry.get('id', '(without id)')} has {key} {value!r}; "
+            f"it must be {'a number' if expected is int else f'a {expected.__name__}'}"
+        )
+    return value
 
 
 def categories(file: Path, entries: list[dict[str, Any]]) -> dict[int, str]:
@@ -120,6 +132,8 @@ def objects_by_image(
     for entry in annotations:
         for key in ("id", "image_id", "category_id", "bbox"):
             _field(file, "annotation", entry, key)
+    _refuse_repeats(file, "annotations", [entry["id"] for entry in annotations])
+    for entry in annotations:
         number, image_id, category = entry["id"], entry["image_id"], entry["category_id"]
         for key, value, known in (
             ("image_id", image_id, images),
@@ -139,7 +153,8 @@ def objects_by_image(
                 f"{entry['bbox']}, a box without area; correct its width and height or remove "
                 f"the annotation"
             )
-        area = entry.get("area", box[2] * box[3])
+        area = entry.get("area")
+        area = area if isinstance(area, int | float) else box[2] * box[3]
         row = (number, *box, category, bool(entry.get("iscrowd", 0)), area)
         objects.setdefault(image_id, []).append(row)
     return objects

@@ -134,39 +134,44 @@ class DetectionDataModule(pl.LightningDataModule):
         self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        if self._train is not None:
-            return
-        train, val = self.source.index("train"), self.source.index("val")
-        if train.categories != val.categories:
+        """Read and check annotations, decode what fits the cache; ``validate`` needs no train."""
+        if self._val is None:
+            val = self._read("val")
+            if not any(record.targets for record in val.images):
+                raise DataError(
+                    f"{val.annotation_file}: 'annotations' has no object that is not a crowd, so "
+                    f"there is nothing to score; put annotated pictures into the validation split"
+                )
+            self._val = self._dataset(val, is_train=False)
+        if self._train is None and stage != "validate":
+            train, val = self._read("train"), self.val_index
+            if train.categories != val.categories:
+                raise DataError(
+                    f"{val.annotation_file}: 'categories' differ from {train.annotation_file}; "
+                    f"both splits must list the same ids and names"
+                )
+            self._train = self._dataset(train, is_train=True)
+
+    def _read(self, split: str) -> CocoIndex:
+        index = self.source.index(split)
+        if not index.images:
             raise DataError(
-                f"{val.annotation_file}: 'categories' differ from {train.annotation_file}; "
-                f"both splits must list the same ids and names"
+                f"{index.annotation_file}: 'images' is empty; list at least one picture"
             )
-        if not train.images or not val.images:
-            empty = val if train.images else train
-            raise DataError(
-                f"{empty.annotation_file}: 'images' is empty; list at least one picture"
-            )
-        if not any(record.targets for record in val.images):
-            raise DataError(
-                f"{val.annotation_file}: 'annotations' has no object that is not a crowd, so there "
-                f"is nothing to score; put annotated pictures into the validation split"
-            )
-        most = max(record.targets for record in train.images)
-        self._max_instances = min(MAX_INSTANCES, max(most, 1))
-        self._train = self._dataset(train, is_train=True)
-        self._val = self._dataset(val, is_train=False)
+        return index
 
     def _dataset(self, index: CocoIndex, is_train: bool) -> DetectionDataset:
         decoded_bytes = sum(3 * record.height * record.width for record in index.images)
-        return DetectionDataset(
+        dataset = DetectionDataset(
             index=index,
             transform=self.transform,
             train=is_train,
             seed=self.seed,
-            max_instances=self._max_instances,
+            max_instances=min(MAX_INSTANCES, max(1, *(r.targets for r in index.images))),
             cache=decoded_bytes <= CACHE_LIMIT_BYTES,
         )
+        dataset.preload()  # a damaged picture shows now, not after an hour of training
+        return dataset
 
     @property
     def train_index(self) -> CocoIndex:
@@ -179,21 +184,20 @@ class DetectionDataModule(pl.LightningDataModule):
     @property
     def num_classes(self) -> int:
         """Including the background."""
-        return self.train_index.num_classes
+        return self.val_index.num_classes
 
     @property
     def class_names(self) -> dict[int, str]:
-        return self.train_index.class_names
+        return self.val_index.class_names
 
     @property
     def label_to_category(self) -> dict[int, int]:
-        return self.train_index.label_to_category
+        return self.val_index.label_to_category
 
     @property
     def max_instances(self) -> int:
-        """Rows of a sample's padded targets."""
-        _ready(self._train)
-        return self._max_instances
+        """Rows of a training sample's padded targets."""
+        return _ready(self._train).max_instances
 
     @property
     def fingerprint(self) -> str:
@@ -218,8 +222,6 @@ class DetectionDataModule(pl.LightningDataModule):
         return self._loader(_ready(self._val), self.eval_batch_size)
 
     def _loader(self, dataset: DetectionDataset, batch_size: int) -> DataLoader:
-        if self.num_workers > 0:
-            dataset.preload()
         return DataLoader(
             dataset,
             batch_size=batch_size,

@@ -12,7 +12,6 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits, load_sample_images
 
 SPLITS = ("train", "val")
 TRAIN_SHARE = 0.75
@@ -105,12 +104,16 @@ def draw_scene(
 
 @lru_cache(maxsize=1)
 def _digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits  # slow to import, and only drawing needs it
+
     data = load_digits()
     return data.images, data.target
 
 
 def _photo_regions(split: str) -> list[Image.Image]:
     """Validation has the left of the building and the bottom of the flower: both have texture."""
+    from sklearn.datasets import load_sample_images
+
     building, flower = load_sample_images().images  # each [427, 640, 3]
     if split == "train":
         regions = [building[:, VAL_BAND:], flower[:-VAL_BAND]]

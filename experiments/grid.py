@@ -62,26 +62,13 @@ def counts(recipe: Recipe, num_classes: int) -> Complexity:
     return complexity(model, recipe.data.transform.side)
 
 
-@dataclass(frozen=True)
-class Price:
-    """Estimated seconds of training for one run, and where the estimate comes from."""
+def price(macs_b: float, images: int, known: Sequence[Result]) -> float | None:
+    """Seconds that a run over `images` pictures will take, from measured runs; None without.
 
-    seconds: float
-    basis: str
-
-
-def price(macs_b: float, images: int, known: Sequence[Result]) -> Price | None:
-    """What a run over `images` pictures will take, from runs already measured on this machine; None
-    without any.
-
-    A run of the same network gives its own speed; otherwise speed scales with multiply-adds.
+    The run nearest in multiply-adds gives the speed, scaled by them, and the time beside training.
     """
     if not known:
         return None
     nearest = min(known, key=lambda r: abs(r.macs_b - macs_b))
     seconds = images / nearest.images_per_second * macs_b / nearest.macs_b
-    overhead = nearest.seconds - nearest.train_seconds
-    same = abs(nearest.macs_b - macs_b) < 1e-9
-    return Price(
-        seconds + overhead, f"measured on {nearest.name}" if same else f"scaled from {nearest.name}"
-    )
+    return seconds + nearest.seconds - nearest.train_seconds

@@ -67,13 +67,11 @@ def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str
 
 
 def _seconds(cell: Cell, known: list[Result]) -> float | None:
-    similar = [r for r in known if r.images_per_second > 0]
-    if not similar:
+    measured = [r for r in known if r.images_per_second > 0]
+    if not measured:
         return None
-    macs = counts(cell.recipe, similar[0].num_classes).macs_b
-    images = _train_images(cell) * cell.recipe.train.epochs
-    estimate = price(macs, images, similar)
-    return None if estimate is None else estimate.seconds
+    macs = counts(cell.recipe, measured[0].num_classes).macs_b
+    return price(macs, _train_images(cell) * cell.recipe.train.epochs, measured)
 
 
 def _train_images(cell: Cell) -> int:

@@ -80,13 +80,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Profile:
-    """How big: overrides for every variant, the seeds by default, and what to expect."""
+    """How big: changes to every variant, and the number of seeds by default."""
 
     id: str
     title: str
     changes: tuple[Changes, ...] = ()
     seeds: int = 1
-    expect: str = ""
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,11 @@ def load_profile(name: str) -> Profile:
     if "base" in data:
         name = str(data.pop("base"))
         base = load_profile(beside(path, name))
-    title, seeds, expect = (data.pop(k, getattr(base, k)) for k in ("title", "seeds", "expect"))
+    title, seeds = (data.pop(k, getattr(base, k)) for k in ("title", "seeds"))
     if not isinstance(seeds, int) or seeds < 1:
         raise UserError(f"{path.name}: seeds: {seeds!r} must be a number of at least 1")
     changes = Changes(data, f"profile {path.stem}", path.parent)
-    return Profile(path.stem, title, (*base.changes, changes), seeds, expect)
+    return Profile(path.stem, title, (*base.changes, changes), seeds)
 
 
 def parse_source(text: str | None) -> CocoFolderConfig | None:

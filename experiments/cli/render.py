@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,9 +19,11 @@ from rich.progress import (
 from rich.table import Table
 
 from experiments import tables
-from experiments.callbacks import Event
 from experiments.study import Cell
 from experiments.tables import Report
+
+if TYPE_CHECKING:
+    from experiments.callbacks import Event
 
 console = Console()
 progress_console = Console(stderr=True)

@@ -1,0 +1,50 @@
+"""Committed results: they belong to today's recipes, and the documents say what they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import tables
+from experiments.store import Store
+from experiments.study import Cell, Selection, Study, cells
+from experiments.study_file import load_profile, load_study
+
+ROOT = Path(__file__).parent.parent
+STORE = Store(ROOT / "results" / "embedded")
+BLOCK = re.compile(r"<!-- table: (\S+) (\S+) -->\n(.*?)\n<!-- end -->", re.DOTALL)
+LEARNING = ("r50-fpn", "r0-sp53", "spinenet-49", "spinenet-96")
+
+
+def stored(study_name: str, profile: str) -> tuple[Study, list[Cell]]:
+    study, size = load_study(study_name), load_profile(profile)
+    return study, cells(study, Selection(profile=size, seeds=size.seeds))
+
+
+def test_every_stored_run_is_one_of_todays_recipes():
+    _, grid = stored("ladder", "embedded")
+    assert {c.run_id for c in grid} == {r.run_id for r in STORE.results()}
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/embedded.md"])
+def test_the_tables_in_the_documents_are_those_of_the_stored_runs(document):
+    blocks = BLOCK.findall((ROOT / document).read_text())
+    assert blocks
+    for study_name, profile, text in blocks:
+        study, grid = stored(study_name, profile)
+        report = tables.make_report(study, grid, STORE)
+        assert text.strip() == tables.to_markdown(report).strip()
+
+
+def test_every_variant_with_connections_learned_in_the_embedded_profile():
+    study, grid = stored("ladder", "embedded")
+    report = tables.make_report(study, grid, STORE)
+    found = {row.variant.id: row.ap.mean for row in report.rows if row.ap}
+    assert all(found[name] >= 20 for name in LEARNING)
+
+
+def test_no_path_of_a_machine_is_in_the_results():
+    for path in STORE.root.rglob("*.json"):
+        assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text()), path
