@@ -62,10 +62,12 @@ def check(
     console.print(f"[bold]{Path(file).name}[/]: {report['title']}: valid", highlight=False)
     for part in report["variants"]:
         console.print(f"\n[bold]{part['variant']}[/] {part['from']}", highlight=False)
+        if not part["difference"]:
+            console.print("  no difference")
         for key, (before, after) in part["difference"].items():
             console.print(f"  {key}: {before} → {after}", highlight=False)
     console.print()
-    header = ["variant", f"MACs M ({profile})", "params M", "MACs B (full size)", "params M", "own"]
+    header = ["variant", "MACs M", "params M", "full MACs B", "params M", "own"]
     rows = [
         [
             p["variant"],
@@ -75,3 +77,6 @@ def check(
         for p in report["variants"]
     ]
     console.print(table(header, rows))
+    console.print(
+        f"First counts in profile {profile}, full counts at the paper's size.", style="dim"
+    )

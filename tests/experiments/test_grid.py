@@ -86,34 +86,41 @@ from experiments.cli import main
 if __name__ == "__main__":
     sys.argv = ["spinenet", "reproduce", "-p", "smoke", "--runs", sys.argv[1], "--jobs", "1"]
     sys.argv += ["--only", "r50-fpn", "--only", "spinenet-49", "--wandb", "disabled"]
+    sys.argv += ["--set", "train.epochs=30"]
     main()
 """
 
 
 def test_interrupting_the_second_cell_keeps_the_first_and_changes_no_result(smoke_grid, tmp_path):
-    study, grid, undisturbed = smoke_grid
+    study = smoke_grid[0]
+    first, second = (
+        c
+        for c in smoke_cells(study, changes={"train.epochs": 30})
+        if c.variant in ("r50-fpn", "spinenet-49")
+    )
+    undisturbed, store = Store(tmp_path / "undisturbed"), Store(tmp_path / "runs")
+    run_grid(study, [second], undisturbed)
+
     script = tmp_path / "reproduce.py"
     script.write_text(INTERRUPTED)
-    runs = tmp_path / "runs"
-    process = subprocess.Popen([sys.executable, str(script), str(runs)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, str(script), str(store.root)])
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(runs.glob("*/train.log"))) < 2:
+    underway = f"*-{second.run_id}/checkpoints/last.ckpt"
+    while time.monotonic() < deadline and not list(store.root.glob(underway)):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     process.wait(60)
     assert process.returncode == 130
-    store = Store(runs)
-    mine = [c for c in grid if c.variant in ("r50-fpn", "spinenet-49")]
-    assert [store.state(c.run_id) for c in mine] == ["complete", "missing"]
-    first = store.find(mine[0].run_id)
-    assert first is not None
-    finished = (first / "result.json").stat().st_mtime_ns
+    assert [store.state(c.run_id) for c in (first, second)] == ["complete", "missing"]
+    folder = store.find(first.run_id)
+    assert folder is not None
+    finished = (folder / "result.json").stat().st_mtime_ns
 
-    assert run_grid(study, mine, store) == [("spinenet-49", "start"), ("spinenet-49", "done")]
-    assert (first / "result.json").stat().st_mtime_ns == finished
-    for cell in mine:
-        again, before = weights(store, cell.run_id), weights(undisturbed, cell.run_id)
-        assert all(torch.equal(again[key], before[key]) for key in before)
+    events = run_grid(study, [first, second], store)
+    assert events == [("spinenet-49", "start"), ("spinenet-49", "done")]
+    assert (folder / "result.json").stat().st_mtime_ns == finished
+    again, before = weights(store, second.run_id), weights(undisturbed, second.run_id)
+    assert all(torch.equal(again[key], before[key]) for key in before)
 
 
 def test_a_result_that_is_no_result_names_the_file_and_the_way_out(smoke_grid, tmp_path):
