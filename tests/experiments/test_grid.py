@@ -80,10 +80,13 @@ def weights(store: Store, run_id: str) -> dict[str, torch.Tensor]:
 
 
 INTERRUPTED = """
+import signal
 import sys
 from experiments.cli import main
 
 if __name__ == "__main__":
+    # A shell that runs its jobs in the background has them ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["spinenet", "reproduce", "-p", "smoke", "--runs", sys.argv[1], "--jobs", "1"]
     sys.argv += ["--only", "r50-fpn", "--only", "spinenet-49", "--wandb", "disabled"]
     sys.argv += ["--set", "train.epochs=30"]
