@@ -47,7 +47,7 @@ class CountTable:
 def model_tables() -> list[CountTable]:
     """Every model of the paper, by task."""
     return [
-        CountTable(study.title, tuple(_count_row(study, v) for v in study.variants.values()))
+        CountTable(study.title, tuple(_count_row(study, v) for v in study.published))
         for study in map(load_study, MODEL_STUDIES)
     ]
 
@@ -100,7 +100,8 @@ def check_study(name: str, profile_name: str) -> dict[str, Any]:
     )
     return {
         "title": study.title,
-        "variants": [_variant(study, v, profile, base, own) for v in study.variants.values()],
+        "variants": [_variant(study, v, profile, base, own) for v in study.published],
+        "unpublished": {v.id: v.unpublished for v in study.variants.values() if v.unpublished},
     }
 
 
