@@ -51,7 +51,8 @@ class Contest:
 
     `unit` is that of the sides' work, or "s" where a side is one piece of work. Wall time decides,
     or with `clock` "cpu" the processor's, which is how "per core" is meant. `threads` overrides the
-    settings'. `facts` is asked once after measuring; of them, `note` is shown in the tables.
+    settings'. `facts` is asked once after measuring, told the seconds of our side; of what it
+    answers, `note` is shown in the tables.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Contest:
     unit: str = "s"
     clock: Clock = "wall"
     threads: int | None = None
-    facts: Callable[[], dict[str, Any]] = dict
+    facts: Callable[[float], dict[str, Any]] = lambda seconds: {}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 The limit is the fastest single operation found here, timed in turn with the network, each doing
 about the same number of multiply-adds. A share below one is what norms, activations, resampling,
-postprocessing and small maps cost. On a GPU that the data sheets know, the note says the share of
-their peak as well.
+postprocessing and small maps cost. On a GPU in bf16 whose data sheet is known, the note gives the
+share of that peak as well.
 """
 
 from __future__ import annotations
@@ -58,23 +58,24 @@ def _against(
         ours=Side(f"SpineNet-49, {batch} x {images.shape[-1]} pixels", detect, macs / 1e9),
         theirs=Side(limit.label, best, done / 1e9),
         unit="GMAC",
-        facts=lambda: _facts(detect, batch, macs, limit, settings),
+        facts=lambda seconds: _facts(detect, batch, macs, seconds, limit, settings),
     )
 
 
 def _facts(
-    detect: Step, batch: int, macs: float, limit: Limit, settings: Settings
+    detect: Step, batch: int, macs: float, seconds: float, limit: Limit, settings: Settings
 ) -> dict[str, Any]:
+    """Latency, where the time goes, and on a GPU whose peak is known the share of that."""
     parts = shares(detect, settings.device)
-    listed = ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
-    note = f"{macs / 1e9 / batch:.3g} B multiply-adds a picture; limit: {limit.label}; {listed}"
-    facts = {"shares": parts, "macs_b": macs / 1e9, "limit": limit.label}
-    if settings.device == "cuda":
+    note = f"{seconds * 1e3:.4g} ms, {macs / batch / 1e9:.3g} B multiply-adds a picture; limit: "
+    note += f"{limit.label}; {', '.join(f'{name} {share:.0%}' for name, share in parts.items())}"
+    facts: dict[str, Any] = {"macs_b": macs / 1e9, "limit": limit.label, "shares": parts}
+    if settings.device == "cuda" and settings.precision == "bf16":
         name = torch.cuda.get_device_name()
-        peak = data_sheet_peak(name) if settings.precision == "bf16" else None
-        source = "measured" if peak is None else f"{peak / 1e12:.4g} T multiply-adds/s, data sheet"
-        facts |= {"peak": peak, "peak_source": source}
-        note += f"; peak of {name}: {source}"
+        if (peak := data_sheet_peak(name)) is not None:
+            facts |= {"peak_macs_t": peak / 1e12, "peak_share": macs / seconds / peak}
+            note += f"; {facts['peak_share']:.1%} of the {peak / 1e12:.4g} T multiply-adds a second"
+            note += f" of {name}'s data sheet"
     return facts | {"note": note}
 
 
@@ -107,7 +108,7 @@ def _network(images: Tensor, settings: Settings) -> RetinaNet:
         norm.momentum = 1.0
     network.train()(images)
     logits, _ = network.eval()(images[:1])
-    network.head.classes.predict.weight.mul_(LOGIT_SPREAD / logits.std())
+    network.get_parameter("head.classes.predict.weight").mul_(LOGIT_SPREAD / logits.std())
     return network
 
 

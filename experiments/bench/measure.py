@@ -80,7 +80,7 @@ def measure(contest: Contest, settings: Settings, on_round: Callable[[], None]) 
         on_round()
     ours, theirs = (found[name].times(side) for name, side in sides.items())
     ratio, low, high = _ratio(ours, theirs, contest.clock)
-    facts = contest.facts()
+    facts = contest.facts(median(ours.medians(contest.clock)))
     torch.set_num_threads(settings.threads)  # of what the next contest sets up
     return Outcome(contest.name, contest.unit, contest.clock, ours, theirs, ratio, low, high, facts)
 

@@ -53,7 +53,7 @@ def _contest(name: str, peer: Scorer, pictures: int, settings: Settings) -> Cont
         name=name,
         ours=Side("spinenet (hotcoco)", a),
         theirs=Side(peer, b),
-        facts=lambda: _facts(a, b, pictures, settings),
+        facts=lambda seconds: _facts(a, b, pictures, settings),
     )
 
 

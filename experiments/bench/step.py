@@ -75,7 +75,7 @@ def contest(
         ours=Side("spinenet", a, load.batch),
         theirs=Side("torchvision", b, load.batch),
         unit="pictures",
-        facts=lambda: count_work(a, b, load),
+        facts=lambda seconds: count_work(a, b, load),
     )
 
 

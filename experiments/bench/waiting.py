@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from experiments.bench.contest import Contest, Settings, Side
+from experiments.bench.contest import Contest, Device, Settings, Side
 from experiments.bench.detectors import Step, module_step
 from experiments.networks import build
 from experiments.single import compose_recipe
@@ -29,7 +29,7 @@ def contest(settings: Settings) -> Contest:
     data = datamodule(recipe)
     data.prepare_data()
     data.setup("fit")
-    run = EmbeddedRun(data.train_dataloader())
+    run = EmbeddedRun(data.train_dataloader(), settings.device)
     network = build(recipe, data.num_classes).to(settings.device)
 
     def step(next_batch: Callable[[], Any]) -> Step:
@@ -48,15 +48,15 @@ def contest(settings: Settings) -> Contest:
         theirs=Side("one batch again", without, size),
         unit="pictures",
         threads=recipe.train.threads,
-        facts=run.facts,
+        facts=lambda seconds: run.facts(),
     )
 
 
 class EmbeddedRun:
     """Batches of an embedded run, and how long they were waited for."""
 
-    def __init__(self, loader: Any) -> None:
-        self.loader, self.batches = loader, iter(loader)
+    def __init__(self, loader: Any, device: Device) -> None:
+        self.loader, self.batches, self.device = loader, iter(loader), device
         self.waited_s, self.total_s = 0.0, 0.0
 
     def next(self) -> dict[str, torch.Tensor]:
@@ -73,6 +73,8 @@ class EmbeddedRun:
         """Take a step and count its time."""
         start = time.perf_counter()
         step()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
         self.total_s += time.perf_counter() - start
 
     def facts(self) -> dict[str, Any]:

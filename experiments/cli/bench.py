@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -70,7 +71,7 @@ def bench(
             _print(records[-1])
             typer.echo(f"written to {path}")
     if as_json:
-        typer.echo(json.dumps([json.loads((out / f"{n}.json").read_text()) for n in chosen]))
+        typer.echo(json.dumps([asdict(record) for record in records], indent=1))
 
 
 def speed(
@@ -78,6 +79,7 @@ def speed(
     into: Annotated[
         Path | None, typer.Option("--into", help="Replace the block of speeds in a Markdown file.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print what bench measured before, or write it into a document.
 
@@ -89,11 +91,10 @@ def speed(
     records = list(read_all(folder))
     if into is not None:
         report.write_into(into, records)
-        return
-    for record in records:
-        _print(record)
-    if not records:
-        typer.echo(report.NOTHING)
+    elif as_json:
+        typer.echo(json.dumps([asdict(record) for record in records], indent=1))
+    else:
+        _print_all(records)
 
 
 def _settings(
@@ -125,6 +126,15 @@ def _list(titles: dict[str, str], as_json: bool) -> None:
         return
     for name, title in titles.items():
         typer.echo(f"{name:10} {title}")
+
+
+def _print_all(records: list[Record]) -> None:
+    from experiments.bench.report import NOTHING
+
+    for record in records:
+        _print(record)
+    if not records:
+        typer.echo(NOTHING)
 
 
 def _print(record: Record) -> None:

@@ -112,7 +112,7 @@ def test_threads_are_as_they_were_afterwards():
     before = torch.get_num_threads()
     seen: list[int] = []
     side = Side("a", lambda: seen.append(torch.get_num_threads()))
-    held = Contest("c", side, side, threads=1, facts=lambda: {"n": torch.get_num_threads()})
+    held = Contest("c", side, side, threads=1, facts=lambda s: {"n": torch.get_num_threads()})
     record = hold("x", Benchmark("x", lambda s: iter([held])), replace(QUICK, threads=2))
     assert set(seen) == {1}
     assert record.outcomes[0].facts == {"n": 1}
@@ -209,11 +209,14 @@ def test_both_detectors_are_given_the_same_pictures_objects_and_masks():
 @pytest.mark.parametrize(
     ("name", "peak"),
     [
-        ("NVIDIA H100 PCIe", 378.5e12),
-        ("NVIDIA H100 80GB HBM3", 494.7e12),
+        ("NVIDIA H100 PCIe", 378e12),
+        ("NVIDIA H100 80GB HBM3", 494.5e12),
         ("NVIDIA A100-SXM4-80GB", 156e12),
         ("NVIDIA L40S", 181e12),
         ("NVIDIA A10G", 35e12),
+        ("NVIDIA L40", 90.5e12),
+        ("NVIDIA L4", 60.5e12),
+        ("NVIDIA RTX A1000", None),
         ("NVIDIA GeForce GTX 1080", None),
     ],
 )
