@@ -27,7 +27,12 @@ AXES: dict[str, tuple[int, ...]] = {
     "objects": (1, 10, 100),
     "classes": (10, 100, 1000),
 }
-UNITS = {"batch": "pictures", "side": "pixels", "objects": "a picture", "classes": ""}
+LABELS = {
+    "batch": "pictures in a batch",
+    "side": "pixels of a side",
+    "objects": "objects on a picture",
+    "classes": "classes",
+}
 
 QUICK_MIDDLE = Workload(side=128, batch=2, objects=2, classes=5)
 QUICK_AXES: dict[str, tuple[int, ...]] = {"batch": (2,), "objects": (2, 4)}
@@ -52,7 +57,9 @@ def figure(record: Record) -> Figure:
 
     axes = list(dict.fromkeys(outcome.name.split()[0] for outcome in record.outcomes))
     drawn = Figure(figsize=(3.2 * len(axes), 3.2), layout="constrained")
-    for axis, plot in zip(axes, drawn.subplots(1, len(axes), squeeze=False)[0], strict=True):
+    for axis, plot in zip(
+        axes, drawn.subplots(1, len(axes), sharey=True, squeeze=False)[0], strict=True
+    ):
         found = [o for o in record.outcomes if o.name.split()[0] == axis]
         values = [int(o.name.split()[1]) for o in found]
         for label, seconds in (
@@ -60,7 +67,7 @@ def figure(record: Record) -> Figure:
             ("torchvision", [o.seconds(o.theirs) for o in found]),
         ):
             plot.plot(values, seconds, marker="o", label=label)
-        plot.set(xscale="log", yscale="log", xlabel=f"{axis} {UNITS[axis]}".strip())
+        plot.set(xscale="log", yscale="log", xlabel=LABELS[axis])
         plot.set_xticks(values, [str(value) for value in values])
         plot.minorticks_off()
         plot.grid(alpha=0.3)
