@@ -22,9 +22,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line, not a traceback."""
-    from experiments.cli import export, grid, importing, inspect, predict, run, show
+    from experiments.cli import bench, export, grid, importing, inspect, predict, run, show
 
-    for module in (grid, inspect, show, run, predict, export, importing):
+    for module in (grid, inspect, show, run, predict, export, importing, bench):
         module.register(app)
     try:
         app()
