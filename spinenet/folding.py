@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 
 def folded(model: nn.Module, images: Tensor) -> nn.Module:
@@ -30,7 +31,7 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     watch = _Watch(twin)
     with torch.no_grad(), watch:
-        twin(images)
+        watch.also_read(tree_leaves(twin(images)))
     feeds = {norm: conv for norm, conv in watch.feeds.items() if conv not in watch.read_elsewhere}
     fused = {
         norm: fuse_conv_bn_eval(twin.get_submodule(conv), twin.get_submodule(norm))  # type: ignore[type-var]
@@ -62,22 +63,18 @@ class _Watch(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        read = [self.made[id(x)][0] for x in _tensors(args) if id(x) in self.made]
+        read = self._made_by(tree_leaves(args))
         if function is F.batch_norm and read:
             self.feeds[self.names[id(args[1])]] = read[0]
-        elif _tensors([result]):  # not a question about the shape
+        elif any(isinstance(x, Tensor) for x in tree_leaves(result)):  # no question about the shape
             self.read_elsewhere.update(read)
         if function is torch.conv2d and id(args[1]) in self.names:
             self.made[id(result)] = self.names[id(args[1])], result
         return result
 
+    def also_read(self, values: list[Any]) -> None:
+        """What the model gives back is read by somebody, too."""
+        self.read_elsewhere.update(self._made_by(values))
 
-def _tensors(values: Any) -> list[Tensor]:
-    """The tensors among `values`, and in lists of them."""
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found += _tensors(value)
-    return found
+    def _made_by(self, values: list[Any]) -> list[str]:
+        return [self.made[id(x)][0] for x in values if id(x) in self.made]

@@ -19,11 +19,11 @@ from torch.profiler import record_function
 from experiments.bench.breakdown import SCOPE, shares
 from experiments.bench.contest import Contest, Settings, Side
 from experiments.bench.detectors import Step
-from experiments.bench.folding import folded
 from experiments.bench.limits import Limit, data_sheet_peak, fastest_operation
 from spinenet.complexity import complexity
 from spinenet.detection.postprocess import detections
 from spinenet.detection.retinanet import RetinaNet, build_retinanet
+from spinenet.folding import folded
 from spinenet.zoo import model
 
 CLASSES = 91
@@ -37,10 +37,10 @@ def contests(settings: Settings) -> Iterator[Contest]:
     side, several = _sizes(settings)
     images = _images(several, side, settings)
     network = _network(images, settings)
-    twin, count = folded(network, images[:1])
+    twin = folded(network, images[:1])
     yield Contest(
         "norms folded, against as trained",
-        Side(f"{count} norms folded", _detect(twin, images[:1], settings)),
+        Side("norms folded", _detect(twin, images[:1], settings)),
         Side("as trained", _detect(network, images[:1], settings)),
     )
     limit, macs = fastest_operation(settings), complexity(network, side).macs_b * 1e9

@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from experiments.bench import contest as contests
 from experiments.bench import measure as measuring
 from experiments.bench import report
 from experiments.bench.contest import Benchmark, Contest, Settings, Side, Skipped
 from experiments.bench.detectors import Workload, draw
-from experiments.bench.folding import folded
 from experiments.bench.input import OurInput, TheirInput
 from experiments.bench.limits import data_sheet_peak
 from experiments.bench.measure import Outcome, Times, measure
@@ -29,9 +27,6 @@ from experiments.bench.record import Record, hold, machine, read, read_all, writ
 from experiments.bench.scoring import Scoring, draw_detections, draw_truth
 from experiments.bench.suite import TITLES, benchmark
 from experiments.errors import UserError
-from spinenet.backbone import SpineNetConfig
-from spinenet.detection.retinanet import RetinaNetConfig, build_retinanet
-from spinenet.layers import ConvNormAct
 
 ROOT = Path(__file__).parents[2]
 QUICK = Settings(rounds=2, quick=True)
@@ -157,38 +152,6 @@ def test_the_pictures_that_are_read_are_torchvisions_pixel_for_pixel(tmp_path):
     assert ours.shape == (8, 3, 640, 640)
     torch.testing.assert_close(ours[:, :, :480], theirs, rtol=0, atol=2e-6)
     assert not ours[:, :, 480:].any()
-
-
-def test_folding_changes_no_output_and_leaves_the_shared_convolutions():
-    torch.manual_seed(0)
-    config = RetinaNetConfig(backbone=SpineNetConfig(width=0.0625, endpoint_filters=8))
-    config = replace(config, head=replace(config.head, convs=1, filters=8))
-    network, images = build_retinanet(config, 3), torch.randn(2, 3, 128, 128)
-    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.momentum = 1.0
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.uniform_(norm.bias, -0.5, 0.5)
-    network.train()(images)
-    twin, count = folded(network, images[:1])
-    in_backbone = sum(isinstance(m, nn.BatchNorm2d) for m in network.backbone.modules())
-    assert count == in_backbone > 50
-    assert any(isinstance(m, nn.BatchNorm2d) for m in twin.head.modules())
-    with torch.no_grad():
-        for found, wanted in zip(twin(images), network.eval()(images), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
-
-
-def test_a_convolution_that_something_else_reads_too_is_not_folded():
-    class Both(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = ConvNormAct(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), None)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner(x) + self.inner.conv(x)
-
-    _, count = folded(Both(), torch.zeros(1, 3, 2, 2))
-    assert count == 0
 
 
 def test_both_detectors_are_given_the_same_pictures_objects_and_masks():

@@ -50,6 +50,22 @@ def test_a_folded_classifier_gives_the_same_outputs():
     torch.testing.assert_close(twin(images), model(images), rtol=1e-3, atol=1e-4)
 
 
+class ReadTwice(nn.Module):
+    def __init__(self, *, returned: bool) -> None:
+        super().__init__()
+        self.conv, self.norm, self.returned = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), returned
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = self.conv(x)
+        return (self.norm(y), y) if self.returned else (self.norm(y) + y,)
+
+
+@pytest.mark.parametrize("returned", [True, False])
+def test_a_convolution_that_something_else_reads_too_keeps_its_norm(returned):
+    twin = folded(ReadTwice(returned=returned), torch.zeros(1, 3, 2, 2))
+    assert isinstance(twin.get_submodule("norm"), nn.BatchNorm2d)
+
+
 def test_the_model_itself_stays_as_it_was():
     model = with_statistics(build_retinanet(zoo.model("spinenet-49s").retinanet(), 5)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
