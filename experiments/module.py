@@ -18,7 +18,7 @@ from torch import distributed as dist
 
 from datamodules import CocoIndex
 from experiments.accuracy import label_ranks, top_k_accuracy
-from experiments.optimizer import build_optimizer, schedule
+from experiments.optimizer import add_l2, build_optimizer, schedule
 from experiments.recipe import Recipe
 from experiments.scoring import Scores, score, to_coco
 from spinenet.detection.instances import InstanceDetections
@@ -61,6 +61,16 @@ class TaskModule(pl.LightningModule, ABC):
         """
         stream = np.random.default_rng((self.recipe.seed, self.current_epoch))
         torch.manual_seed(int(stream.integers(2**63)))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning calls this at every step, after the processes have shared their gradients."""
+        add_l2(optimizer)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.recipe)
