@@ -26,6 +26,7 @@ from spinenet.detection.instances import InstanceDetections
 Files = dict[str, Any]
 """File name → content that becomes JSON."""
 Part = TypeVar("Part")
+NO_ROWS = torch.empty(0, 3, dtype=torch.long)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -125,9 +126,6 @@ class DetectionModule(TaskModule):
     def final(self) -> tuple[Scores, Files]:
         found = score(self.index, self.detections, "pycocotools")
         return found, {"detections.json": self.detections}
-
-
-NO_ROWS = torch.empty(0, 3, dtype=torch.long)
 
 
 class ClassificationModule(TaskModule):

@@ -37,7 +37,7 @@ class _TimmFinder:
         return spec
 
 
-if "timm" in sys.modules:
+if sys.modules.get("timm"):
     importlib.import_module(REGISTRY)
 else:
     sys.meta_path.insert(0, _TimmFinder())
