@@ -1,27 +1,32 @@
 """The LightningModules: a network, its loss, and what validation collects.
 
 A module ends with `final()`: the scores that the result holds, and what it rests on, as files.
+Where several processes validate, each takes its share of the pictures, and all of them end with
+what all have found, each picture once, also where a sampler deals some out twice.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from datamodules import CocoIndex
 from experiments.accuracy import label_ranks, top_k_accuracy
-from experiments.optimizer import build_optimizer, schedule
+from experiments.optimizer import add_l2, build_optimizer, schedule
 from experiments.recipe import Recipe
 from experiments.scoring import Scores, score, to_coco
 from spinenet.detection.instances import InstanceDetections
 
 Files = dict[str, Any]
 """File name → content that becomes JSON."""
+Part = TypeVar("Part")
+NO_ROWS = torch.empty(0, 3, dtype=torch.long)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -58,6 +63,16 @@ class TaskModule(pl.LightningModule, ABC):
         stream = np.random.default_rng((self.recipe.seed, self.current_epoch))
         torch.manual_seed(int(stream.integers(2**63)))
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning calls this at every step, after the processes have shared their gradients."""
+        add_l2(optimizer)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.recipe)
         steps = self.trainer.estimated_stepping_batches // self.recipe.train.epochs
@@ -79,7 +94,7 @@ class DetectionModule(TaskModule):
     def __init__(self, network: nn.Module, recipe: Recipe, *, index: CocoIndex) -> None:
         super().__init__(network, recipe)
         self.index = index
-        self.detections: list[dict[str, Any]] = []
+        self.found: dict[int, list[dict[str, Any]]] = {}  # picture's id → rows of COCO's format
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         targets = [batch["boxes"], batch["labels"]]
@@ -91,14 +106,22 @@ class DetectionModule(TaskModule):
         return losses.total
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
-        self.detections += detect(self.model, batch, self.index)
+        self.found |= {int(image_id): [] for image_id in batch["image_id"]}
+        for row in detect(self.model, batch, self.index):
+            self.found[row["image_id"]].append(row)
 
     def on_validation_epoch_start(self) -> None:
-        self.detections = []
+        self.found = {}
 
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
+            self.found = {k: rows for part in of_all(self.found) for k, rows in part.items()}
             self.validated(score(self.index, self.detections, "hotcoco"))
+
+    @property
+    def detections(self) -> list[dict[str, Any]]:
+        """What was found, in the data's order of pictures."""
+        return [row for record in self.index.images for row in self.found.get(record.id, ())]
 
     def final(self) -> tuple[Scores, Files]:
         found = score(self.index, self.detections, "pycocotools")
@@ -129,12 +152,24 @@ class ClassificationModule(TaskModule):
 
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
+            rows = torch.cat(of_all(torch.cat([NO_ROWS, *self.rows])))
+            _, first = np.unique(rows[:, 0], return_index=True)
+            self.rows = [rows[first]]
             self.validated(accuracy(self.rows, self.class_names))
 
     def final(self) -> tuple[Scores, Files]:
         columns = torch.cat(self.rows).T.tolist()
         ranks = dict(zip(("sample", "label", "rank"), columns, strict=True))
         return accuracy(self.rows, self.class_names), {"ranks.json": ranks}
+
+
+def of_all(mine: Part) -> list[Part]:
+    """`mine` of every process, by rank; of one process, just that."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [mine]
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, mine)
+    return parts
 
 
 def detect(network: Any, batch: dict[str, Tensor], index: CocoIndex) -> list[dict[str, Any]]:

@@ -1,4 +1,9 @@
-"""Optimiser and learning-rate schedule of a recipe."""
+"""Optimiser and learning-rate schedule of a recipe.
+
+The official weight decay is a term of the loss, so its gradient is clipped with the rest, where
+PyTorch's SGD adds it after clipping. A recipe that clips therefore has `add_l2` do it before.
+AdamW's decay is apart from the gradient.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +23,25 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     kernels = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     config = recipe.optim
+    decay = "l2" if config.clips_l2 else "weight_decay"
     groups = [
-        {"params": kernels, "weight_decay": config.weight_decay},
+        {"params": kernels, "weight_decay": 0.0} | {decay: config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=(config.momentum, 0.999), fused=True)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=config.momentum, fused=True)
+
+
+@torch.no_grad()
+def add_l2(optimizer: torch.optim.Optimizer) -> None:
+    """Add the gradient of the L2 term to that of each group which `build_optimizer` gave an `l2`:
+    that of l2 / 2 times the sum of squares.
+    """
+    for group in optimizer.param_groups:
+        learning = [p for p in group["params"] if p.grad is not None]
+        if "l2" in group and learning:
+            torch._foreach_add_([p.grad for p in learning], learning, alpha=group["l2"])
 
 
 def schedule(config: OptimConfig, *, steps_per_epoch: int, epochs: int) -> Callable[[int], float]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from experiments.errors import UserError
 from experiments.scoring import to_coco
 from experiments.store import write_atomically
 from experiments.weights import Weights
-from spinenet.classification import ClassifierConfig
+from spinenet.detection.mask_rcnn import MaskRCNNConfig
+from spinenet.detection.retinanet import RetinaNetConfig
 from spinenet.drawing import FONT
 
 # Okabe and Ito's colours that black letters read on.
@@ -46,6 +47,9 @@ class Found:
     score: float
     segmentation: dict[str, Any] | None = None
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.score:.2f}"
+
     def row(self) -> dict[str, Any]:
         """For JSON; an absent mask is left out."""
         return {key: value for key, value in asdict(self).items() if value is not None}
@@ -59,11 +63,8 @@ def predict(
 
     Raises UserError that names a picture which is missing or damaged.
     """
-    drawings, config = _drawings(pictures, folder), weights.recipe.model
-    if isinstance(config, ClassifierConfig):
-        raise UserError(
-            f"{weights.path}: a classifier finds no objects to draw; give a detector's weights"
-        )
+    drawings = drawing_files(pictures, folder, "detections")
+    config = cast(RetinaNetConfig | MaskRCNNConfig, weights.recipe.model)
     postprocess = replace(config.postprocess, score_threshold=threshold)
     recipe = replace(weights.recipe, model=replace(config, postprocess=postprocess))
     weights = replace(weights, recipe=recipe)
@@ -104,21 +105,21 @@ def draw(pixels: Tensor, found: Sequence[Found]) -> Tensor:
     the best on top. Small pictures are enlarged until the letters leave something to see.
     """
     zoom = max(1, READABLE // max(pixels.shape[-2:]))
-    pixels = _enlarged(pixels, zoom)
+    pixels = enlarged(pixels, zoom)
     if not found:
         return pixels
     worst_first = list(reversed(found))
     colours: Any = [COLOURS[one.category_id % len(COLOURS)] for one in worst_first]
     if found[0].segmentation is not None:
         masks = torch.stack([_mask(one) for one in worst_first])
-        pixels = draw_segmentation_masks(pixels, _enlarged(masks, zoom), 0.5, colours)
+        pixels = draw_segmentation_masks(pixels, enlarged(masks, zoom), 0.5, colours)
     side = max(pixels.shape[-2:])
     boxes = (one.bbox for one in worst_first)
     corners = [(x, y, x + max(w, 0), y + max(h, 0)) for x, y, w, h in boxes]
     return draw_bounding_boxes(
         pixels,
         torch.tensor(corners) * zoom,
-        [f"{one.name} {one.score:.2f}" for one in worst_first],
+        [str(one) for one in worst_first],
         colors=colours,
         width=max(1, side // 300),
         font=str(FONT),
@@ -127,7 +128,8 @@ def draw(pixels: Tensor, found: Sequence[Found]) -> Tensor:
     )
 
 
-def _enlarged(x: Tensor, zoom: int) -> Tensor:
+def enlarged(x: Tensor, zoom: int) -> Tensor:
+    """(..., H, W) → (..., zoom * H, zoom * W): each pixel a square."""
     return x.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
 
 
@@ -138,13 +140,15 @@ def _mask(one: Found) -> Tensor:
     return torch.from_numpy(decode(lengths["counts"].encode(), (height, width))).bool()
 
 
-def _drawings(pictures: Sequence[Path], folder: Path) -> list[Path]:
-    """Where each picture's drawing goes; complains about missing pictures before any work."""
+def drawing_files(pictures: Sequence[Path], folder: Path, what: str) -> list[Path]:
+    """Where each picture's drawing goes: `<picture>.<what>.png`. Raises UserError that names a
+    missing picture, before any work.
+    """
     for path in pictures:
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "no such file"
             raise UserError(f"{path}: {kind}; give pictures, such as holiday/*.jpg")
-    drawings = [folder / f"{path.stem}.detections.png" for path in pictures]
+    drawings = [folder / f"{path.stem}.{what}.png" for path in pictures]
     for path, drawing in zip(pictures, drawings, strict=True):
         if drawings.count(drawing) > 1:
             raise UserError(

@@ -4,7 +4,8 @@ The defaults are the paper's: protocol A on COCO at 640 pixels (section 4.1). Th
 the fields that differ from these defaults, the genotype's content and the data's fingerprint.
 Names, paths, devices, worker counts and how often one validates are no part of it, so the same
 recipe met in two studies is one run. A new field whose default keeps the old behaviour keeps all
-ids; whoever changes a default or the numerics raises RECIPE_VERSION.
+ids; whoever changes a default or the numerics raises RECIPE_VERSION, or, where only some recipes
+are touched, the version of those.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from spinenet.genotype import Genotype
 from spinenet.resnet import ResNetConfig
 
 RECIPE_VERSION = 2
+CLIPPED_L2_VERSION = 3  # before it, these recipes added weight decay after clipping
 
 ModelConfig = RetinaNetConfig | MaskRCNNConfig | ClassifierConfig
 
@@ -48,7 +50,8 @@ class OptimConfig:
 
     `lr` is meant for a batch of `lr_batch` pictures and scales linearly with the batch in use. The
     step schedule multiplies it by 0.1 at each of `decay_before_end` epochs from the end; cosine
-    ends at zero. Weight decay acts on convolution kernels only. `clip_norm` 0 does not clip.
+    ends at zero. Weight decay acts on convolution kernels only; SGD's is clipped with the rest of
+    the gradient. `clip_norm` 0 does not clip.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -67,6 +70,11 @@ class OptimConfig:
         for name in ("momentum", "weight_decay", "warmup_epochs", "clip_norm"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+
+    @property
+    def clips_l2(self) -> bool:
+        """Whether weight decay is a part of a gradient that is clipped."""
+        return self.name == "sgd" and self.clip_norm > 0 and self.weight_decay > 0
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,8 @@ def to_tree(recipe: Recipe) -> dict[str, Any]:
 def run_id(recipe: Recipe, fingerprint: str) -> str:
     """Twelve hexadecimal digits that name the result of `recipe` on data of this `fingerprint`."""
     different = semantic_fields(recipe)
-    body = {"version": RECIPE_VERSION, "data": fingerprint, "fields": different}
+    version = CLIPPED_L2_VERSION if recipe.optim.clips_l2 else RECIPE_VERSION
+    body = {"version": version, "data": fingerprint, "fields": different}
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

@@ -1,27 +1,16 @@
-"""SpineNet in timm's registry: after `import spinenet.timm_models`, timm makes the paper's models.
+"""A SpineNet as timm builds and uses its models: what `spinenet.timm_registry` names.
 
-    timm.create_model("spinenet49", features_only=True)  # [P3, P4, P5, P6, P7]
-    timm.create_model("spinenet96", num_classes=10)      # a classifier
-
-The module has to be imported by name: `import spinenet` alone stays free of torch and timm, and
-timm offers no way to be told of models before it is asked for one.
-
-Beside timm's own arguments (`num_classes`, `in_chans`, `drop_rate`, `drop_path_rate`,
-`out_indices`), every field of SpineNetConfig and LayerConfig may be given, such as `width=0.25` or
-`flavor="tf2"`. There are no pretrained weights; the classifier's state is that of
-`spinenet.classification.Classifier`.
+The classifier's state is that of `spinenet.classification.Classifier`.
 
 Shapes: B batch, C channels, K classes, H W spatial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, cast
 
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import build_model_with_cfg, register_model
+from timm.models import build_model_with_cfg
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
@@ -30,37 +19,8 @@ from spinenet.backbone import SpineNet, SpineNetConfig
 from spinenet.classification import ClassifierConfig, merge_levels
 from spinenet.layers import LayerConfig, init_backbone
 
-# timm's name of a model → the zoo's.
-NAMES = {
-    "spinenet49s": "spinenet-49s",
-    "spinenet49": "spinenet-49",
-    "spinenet96": "spinenet-96",
-    "spinenet143": "spinenet-143",
-    "spinenet143l": "spinenet-143l",
-    "spinenet190": "spinenet-190",
-    "spinenet_mobile49xs": "mobile-spinenet-49xs",
-    "spinenet_mobile49s": "mobile-spinenet-49s",
-    "spinenet_mobile49": "mobile-spinenet-49",
-}
 LAYERS = ClassifierConfig().layers
 MOBILE_LAYERS = replace(LAYERS, activation="swish")  # as all mobile networks of the paper
-
-__all__ = ["TimmSpineNet"]
-default_cfgs = {
-    name: {
-        "url": "",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (28, 28),
-        "crop_pct": 0.875,
-        "interpolation": "bilinear",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "backbone.stem.conv",
-        "classifier": "linear",
-    }
-    for name in NAMES
-}
 
 
 class TimmSpineNet(nn.Module):
@@ -163,32 +123,24 @@ def _with_inputs(conv: nn.Conv2d, inputs: int) -> nn.Conv2d:
     return fresh
 
 
-def _entrypoint(name: str) -> Callable[..., nn.Module]:
-    def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        backbone = zoo.model(NAMES[name]).backbone
-        if "drop_path_rate" in kwargs:
-            kwargs["stochastic_depth"] = kwargs.pop("drop_path_rate")
-        model: nn.Module = build_model_with_cfg(
-            TimmSpineNet,
-            name,
-            pretrained,
-            model_cfg=_override(backbone, kwargs),
-            layers=_override(LAYERS if "mobile" not in name else MOBILE_LAYERS, kwargs),
-            feature_cfg={"feature_cls": "getter", "out_indices": (0, 1, 2, 3, 4)},
-            **kwargs,
-        )
-        return model
-
-    create.__name__ = create.__qualname__ = name
-    create.__doc__ = f"{NAMES[name]} of the paper."
-    return create
+def build(name: str, zoo_name: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """timm's model `name`, which is the zoo's `zoo_name`, with the arguments given to timm."""
+    backbone = zoo.model(zoo_name).backbone
+    if "drop_path_rate" in kwargs:
+        kwargs["stochastic_depth"] = kwargs.pop("drop_path_rate")
+    model: nn.Module = build_model_with_cfg(
+        TimmSpineNet,
+        name,
+        pretrained,
+        model_cfg=_override(backbone, kwargs),
+        layers=_override(LAYERS if "mobile" not in name else MOBILE_LAYERS, kwargs),
+        feature_cfg={"feature_cls": "getter", "out_indices": (0, 1, 2, 3, 4)},
+        **kwargs,
+    )
+    return model
 
 
 def _override(config: Any, kwargs: dict[str, Any]) -> Any:
     """`config` with its fields among `kwargs`, which are taken out of them."""
     own = {f.name: kwargs.pop(f.name) for f in fields(config) if f.name in kwargs}
     return replace(config, **own)
-
-
-for _name in NAMES:
-    globals()[_name] = register_model(_entrypoint(_name))

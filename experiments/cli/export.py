@@ -28,7 +28,8 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a detector as ONNX, checked against onnxruntime: class logits and box codes per anchor.
+    """Write a network as ONNX, checked against onnxruntime: a classifier's logits, or class logits
+    and box codes per anchor of a RetinaNet.
 
     Example: spinenet export runs/spinenet-49-coco-s0-1a2b3c4d5e6f -o spinenet49.onnx
     """

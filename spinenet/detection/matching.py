@@ -25,13 +25,24 @@ class MatchConfig:
     threshold: float = 0.5
 
 
+class Assignment(NamedTuple):
+    """Which box an anchor learns: the box's row `owner` (B, A), meant where `positive` (B, A), and
+    the anchor's largest `overlap` (B, A) with any box, -1 in a picture without boxes.
+    """
+
+    owner: Tensor
+    positive: Tensor
+    overlap: Tensor
+
+
 class Targets(NamedTuple):
     """What the head should say: labels (B, A) int64, 0 for background; box codes (B, A, 4), 0 off
-    the positives.
+    the positives. `overlap` (B, A) is the anchor's largest, -1 in a picture without boxes.
     """
 
     labels: Tensor
     codes: Tensor
+    overlap: Tensor
 
     @property
     def positive(self) -> Tensor:
@@ -44,27 +55,29 @@ def match(anchors: Tensor, boxes: Tensor, labels: Tensor, config: MatchConfig) -
     """Targets of `anchors` (A, 4) for `boxes` (B, M, 4) with `labels` (B, M), 0 where padded."""
     if boxes.shape[1] == 0:  # no rows at all: one row of padding says the same
         boxes, labels = boxes.new_zeros(len(boxes), 1, 4), labels.new_zeros(len(labels), 1)
-    real = labels > 0
-    iou = pairwise_iou(boxes, anchors).masked_fill(~real[..., None], -1.0)  # (B, M, A)
-    best, owner = iou.max(dim=1)  # over the boxes: (B, A)
-    taken = best >= config.threshold
+    owner, positive, overlap = assign(pairwise_iou(boxes, anchors), labels > 0, config)
+    assigned = labels.gather(1, owner).masked_fill(~positive, 0)
+    owned = boxes.gather(1, owner[..., None].expand(-1, -1, 4))
+    codes = encode(owned, anchors).masked_fill(~positive[..., None], 0.0)
+    return Targets(assigned, codes, overlap)
+
+
+def assign(iou: Tensor, real: Tensor, config: MatchConfig) -> Assignment:
+    """The matching itself, from overlaps `iou` (B, M, A) with boxes that are `real` (B, M)."""
+    iou = iou.masked_fill(~real[..., None], -1.0)
+    overlap, owner = iou.max(dim=1)  # over the boxes: (B, A)
+    taken = overlap >= config.threshold
 
     # Forced matches: anchor forced[b, m] goes to box m. Where two boxes claim one anchor the first
     # keeps it, as in the official matcher, whose argmax over boxes breaks ties that way.
     forced = iou.argmax(dim=2)  # (B, M)
-    count = boxes.shape[1]
+    count = iou.shape[1]
     claims = torch.full_like(owner, count)
-    order = torch.arange(count, device=boxes.device).expand_as(forced)
+    order = torch.arange(count, device=iou.device).expand_as(forced)
     order = order.masked_fill(~real, count)
     claims.scatter_reduce_(1, forced, order, reduce="amin")
     is_forced = claims < count
-    owner = torch.where(is_forced, claims, owner)
-
-    positive = taken | is_forced
-    assigned = labels.gather(1, owner).masked_fill(~positive, 0)
-    owned = boxes.gather(1, owner[..., None].expand(-1, -1, 4))
-    codes = encode(owned, anchors).masked_fill(~positive[..., None], 0.0)
-    return Targets(assigned, codes)
+    return Assignment(torch.where(is_forced, claims, owner), taken | is_forced, overlap)
 
 
 def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:

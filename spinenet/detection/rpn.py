@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from spinenet.detection.anchors import AnchorConfig
 from spinenet.detection.choosing import balanced_sample, best_after_nms, take
-from spinenet.detection.matching import MatchConfig, match, pairwise_iou
+from spinenet.detection.matching import MatchConfig, match
 from spinenet.detection.roi_codes import clip, decode_pixels
 from spinenet.layers import Flavor, LayerConfig
 
@@ -134,7 +134,7 @@ class RPNHead(nn.Module):
 def rpn_targets(anchors: Tensor, boxes: Tensor, labels: Tensor, config: RPNConfig) -> RPNTargets:
     """Targets of `anchors` (A, 4) for `boxes` (B, M, 4) with `labels` (B, M), 0 where padded."""
     matched = match(anchors, boxes, labels, MatchConfig(config.positive_iou))
-    overlap = pairwise_iou(boxes, anchors).masked_fill((labels == 0)[..., None], 0.0).amax(1)
+    overlap = matched.overlap.clamp(min=0)  # of a picture without boxes, 0 rather than -1
     negative = ~matched.positive & (overlap < config.negative_iou)
     index, real = balanced_sample(matched.positive, negative, config.samples, config.positive_share)
     sampled = torch.zeros_like(negative).scatter(1, index, real)

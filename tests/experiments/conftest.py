@@ -115,6 +115,21 @@ def weights_file(coco_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def classifier_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a tiny classifier of the embedded digits that is sure of something."""
+    changes = ["model.backbone.width=0.0625", "model.backbone.endpoint_filters=8"]
+    recipe = compose_recipe("classifier", profile="smoke", data=None, changes=changes, seed=0)
+    data = datamodule(recipe)
+    data.prepare_data()
+    data.setup("validate")
+    model = build(recipe, data.num_classes)
+    torch.nn.init.normal_(model.linear.weight, std=3.0)
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    write_weights(path, model, recipe, labels_of(data))
+    return path
+
+
+@pytest.fixture(scope="session")
 def smoke_grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[Cell], Store]:
     """The ladder, run once at the smoke profile."""
     study, store = load_study("ladder"), Store(tmp_path_factory.mktemp("runs"))

@@ -37,6 +37,24 @@ def test_onnxruntime_gives_pytorchs_outputs_at_any_batch(
         assert np.abs(found - wanted.numpy()).max() <= 1e-4 * wanted.abs().max()
 
 
+def test_a_classifier_is_exported_with_its_logits_at_any_batch(
+    classifier_file: Path, tmp_path: Path
+):
+    weights, path = read_weights(classifier_file), tmp_path / "classifier.onnx"
+    assert export_onnx(weights, path) <= 1e-5
+    session, network = onnxruntime.InferenceSession(path), weights.network()
+    for batch in (1, 3):
+        images = torch.randn(batch, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        with torch.no_grad():
+            expected = network(images).numpy()
+        assert logits.shape == (batch, 11)
+        assert np.ptp(expected) > 1e-2
+        assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
+    facts = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    assert facts["labels"]["1"] == {"category": 1, "name": "0"}
+
+
 def test_the_file_is_valid_and_says_how_to_use_it(exported: Path):
     model = onnx.load(exported)
     onnx.checker.check_model(model)

@@ -150,6 +150,20 @@ def test_tiny_network_gives_tensorflow_tpus_features(activation: str, height: in
     assert worst_error(features, reference, f"{activation}_{height}x{width}_feat", 5) <= 1e-5
 
 
+@pytest.mark.parametrize("scale", ["0.65", "1", "1.3"])
+def test_widths_and_rates_of_stochastic_depth_are_the_model_gardens(scale: str):
+    layers = LayerConfig(flavor="tf2", stochastic_depth=0.2)
+    with torch.device("meta"):
+        network = SpineNet(SpineNetConfig(width=float(scale)), layers)
+    operations = load("operations")
+    widths, rates = operations[f"graph_widths_{scale}"], operations["stochastic_depth_rates"]
+    for row, (inner, outputs) in enumerate(widths[:15]):  # its 16th block is at level 2
+        block = network.blocks[str(row + 2)][0]
+        assert block.conv1.out_channels == inner
+        assert network.resample[str(row + 2)][0].expand.conv.out_channels == outputs
+        assert block.drop_branch.drop_prob == pytest.approx(rates[row])
+
+
 def test_the_two_flavours_are_different_networks_of_equal_weights():
     ours, theirs = small(load_genotype("spinenet-49")), small(load_genotype("spinenet-49"), "tf2")
     theirs.load_state_dict(ours.state_dict())

@@ -1,14 +1,17 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import genotypes
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spinenet.backbone import SpineNetConfig
+from spinenet.backbone import SpineNet, SpineNetConfig
 from spinenet.complexity import complexity
 from spinenet.derivations import sequential
 from spinenet.detection.head import HeadConfig
 from spinenet.detection.retinanet import RetinaNet, RetinaNetConfig, build_retinanet
-from spinenet.genotype import load
+from spinenet.genotype import Genotype, load
 from spinenet.layers import LayerConfig
 from spinenet.resnet import ResNetFPNConfig
 
@@ -77,6 +80,23 @@ def by_operators(model: nn.Module, side: tuple[int, int]) -> int:
 def test_counter_equals_an_independent_count_exactly(flavor: str, backbone, side):
     model = detector(backbone, (2, 64), flavor)
     assert round(complexity(model, side).macs_b * 1e9) == by_operators(model, side)
+
+
+@given(
+    genotype=genotypes(max_inner=3),
+    flavor=st.sampled_from(["tf1", "tf2"]),
+    repeats=st.integers(1, 2),
+)
+@settings(max_examples=8, deadline=None)
+def test_any_genotype_is_counted_as_its_operators_are(
+    genotype: Genotype, flavor: str, repeats: int
+):
+    with torch.device("meta"):
+        config = SpineNetConfig(genotype=genotype, block_repeats=repeats)
+        network = SpineNet(config, LayerConfig(flavor=flavor))  # type: ignore[arg-type]
+    counted = complexity(network, (97, 130))
+    assert round(counted.macs_b * 1e9) == by_operators(network, (97, 130)) > 0
+    assert round(counted.params_m * 1e6) == sum(p.numel() for p in network.parameters())
 
 
 def test_linear_layers_count_too():

@@ -1,9 +1,10 @@
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import genotypes
 
 from spinenet.derivations import DERIVATIONS, derive, keep_long, keep_short
-from spinenet.genotype import Genotype, GenotypeError, from_yaml, load
+from spinenet.genotype import Genotype, GenotypeError, from_mapping, from_yaml, load
 
 
 @pytest.mark.parametrize("name", DERIVATIONS)
@@ -19,6 +20,17 @@ def test_any_derivation_of_a_valid_genotype_is_valid_and_keeps_levels_and_output
     assert [b.level for b in derived.nodes] == [b.level for b in genotype.nodes]
     assert derived.outputs == genotype.outputs
     assert derived.name.endswith(f"+{name}")
+
+
+@given(genotype=genotypes(), steps=st.lists(st.sampled_from(list(DERIVATIONS)), max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_derivations_follow_each_other_in_any_order(genotype: Genotype, steps: list[str]):
+    if genotype.is_mobile:
+        steps = [step for step in steps if step != "all-bottleneck"]
+    derived = derive(genotype, steps)
+    assert from_mapping(derived.to_mapping()) == derived
+    assert derived.name == "+".join([genotype.name, *steps])
+    assert derived.content() == derive(derived, steps[-1:]).content()  # twice is once
 
 
 def test_damage_leaves_r0_sp53_one_parent_per_block_the_far_or_the_near_one():

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Polygon
+from PIL import Image
 from strategies import genotypes
 
 from spinenet.comparison import edges
@@ -67,6 +70,20 @@ def test_any_genotype_is_drawn_with_every_block_and_edge_in_its_place(genotype: 
     assert len(arrows(axes)) == len(edges(genotype))
     assert {f"P{level}" for level in genotype.outputs} <= set(words(axes))
     assert genotype.name in words(axes)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # a name may be in any script
+@given(genotype=genotypes(max_inner=4))
+@settings(max_examples=6, deadline=None)
+def test_any_genotype_becomes_a_picture_of_either_format(genotype: Genotype):
+    with TemporaryDirectory() as folder:
+        svg, png = (Path(folder) / f"network.{ending}" for ending in ("svg", "png"))
+        for path in (svg, png):
+            save(draw(genotype), path)
+        assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+        with Image.open(png) as picture:
+            drawn = np.asarray(picture.convert("RGBA"))[..., 3] > 0
+        assert 0.02 < drawn.mean() < 0.9
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import genotypes
 
 from spinenet.derivations import derive, sequential
@@ -259,6 +260,48 @@ BAD = {
     "an empty file": ("", ["mapping with stem and blocks", "NoneType"]),
     "text that is not YAML": ("stem: [2, 2\nblocks: }", ["not valid YAML", "line"]),
 }
+
+
+# Each damage to a valid genotype: what to change in the last block, and what is then said of it.
+DAMAGE = {
+    "a parent that comes later": (
+        lambda last, index: {"parents": (index,)},
+        "does not come before",
+    ),
+    "a parent before the first": (lambda last, index: {"parents": (-1,)}, "does not come before"),
+    "a parent named twice": (lambda last, index: {"parents": (0, 0)}, "one or more distinct"),
+    "no parent": (lambda last, index: {"parents": ()}, "one or more distinct"),
+    "an unknown kind": (lambda last, index: {"kind": "dense"}, "kind 'dense' is unknown"),
+    "a kind of another family": (
+        lambda last, index: {"kind": "residual" if last.kind == "mbconv" else "mbconv"},
+        "mbconv throughout",
+    ),
+    "a level without a width": (lambda last, index: {"level": 9}, "level 9 has no width"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+@given(genotype=genotypes())
+@settings(max_examples=15, deadline=None)
+def test_one_bad_block_spoils_any_genotype_and_is_named(case: str, genotype: Genotype):
+    damage, reason = DAMAGE[case]
+    *good, last = genotype.blocks
+    index = len(genotype.nodes) - 1
+    with pytest.raises(GenotypeError, match=reason) as caught:
+        replace(genotype, blocks=(*good, replace(last, **damage(last, index))))
+    assert f"block {index}:" in str(caught.value)
+
+
+@given(genotype=genotypes(), data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_outputs_of_any_genotype_are_some_and_of_distinct_levels(genotype: Genotype, data):
+    plain = tuple(replace(b, is_output=False) for b in genotype.blocks)
+    with pytest.raises(GenotypeError, match="no block is an output"):
+        replace(genotype, blocks=plain)
+    level = data.draw(st.sampled_from(list(genotype.outputs)))
+    twin = BlockSpec(level, genotype.blocks[-1].kind, (0,), True)
+    with pytest.raises(GenotypeError, match=f"two output blocks at level {level}"):
+        replace(genotype, blocks=(*genotype.blocks, twin))
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -42,15 +42,25 @@ def test_model_garden_convolution_pads_as_tensorflow(kernel: int, stride: int, s
 
 
 @pytest.mark.parametrize("size", [7, 8])
+def test_model_garden_depthwise_convolution_pads_as_tensorflow(size: int):
+    conv = LayerConfig(flavor="tf2").conv(2, 2, 3, 2, groups=2)
+    weight = np.random.RandomState(10).randn(3, 3, 2, 1).astype(np.float32)
+    conv.weight.data = torch.from_numpy(weight).permute(2, 3, 0, 1)
+    reference = OPERATIONS[f"same_dw_n{size}"]
+    np.testing.assert_allclose(channels_last(conv(case(size))), reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [7, 8])
 def test_max_pool_pads_as_tensorflow(size: int):
     pooled = max_pool_same(case(size), 3, 2)
     np.testing.assert_array_equal(channels_last(pooled), OPERATIONS[f"same_pool_n{size}"])
 
 
-def test_swish_is_the_official_one():
+@pytest.mark.parametrize("name", ["tf_swish", "simple_swish"])
+def test_swish_is_the_official_one(name: str):
     act = LayerConfig(activation="swish").act()
     ours = act(torch.from_numpy(OPERATIONS["act_x"].copy()))
-    np.testing.assert_allclose(ours, OPERATIONS["act_tf_swish"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(ours, OPERATIONS[f"act_{name}"], rtol=1e-6, atol=1e-6)
 
 
 def test_hard_swish_is_the_model_gardens():
@@ -64,12 +74,16 @@ def test_the_hard_gate_is_the_model_gardens_with_its_rounded_sixth():
     np.testing.assert_allclose(ours, OPERATIONS["act_hard_sigmoid"], rtol=1e-6, atol=1e-6)
 
 
-def test_batch_norm_updates_and_normalises_as_the_official_fused_one():
-    norm = LayerConfig(bn_momentum=0.01, bn_epsilon=1e-3).norm(4)
+def batch_norm(sync: bool) -> tuple[nn.Module, torch.Tensor]:
+    """The norm of the official cases before its step, and the batch of the step."""
+    norm = LayerConfig(bn_momentum=0.01, bn_epsilon=1e-3, sync_bn=sync).norm(4)
     norm.weight.data = torch.tensor([0.5, 1.0, 1.5, 2.0])
     norm.bias.data = torch.tensor([0.1, -0.2, 0.3, 0.0])
-    x = torch.from_numpy(OPERATIONS["bn_x"]).permute(0, 3, 1, 2)
+    return norm, torch.from_numpy(OPERATIONS["bn_x"]).permute(0, 3, 1, 2)
 
+
+def test_batch_norm_updates_and_normalises_as_the_official_fused_one():
+    norm, x = batch_norm(sync=False)
     trained = channels_last(norm(x))
     np.testing.assert_allclose(trained, OPERATIONS["bn_fused_train_out"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(norm.running_mean, OPERATIONS["bn_fused_moving_mean"], rtol=1e-6)
@@ -77,6 +91,22 @@ def test_batch_norm_updates_and_normalises_as_the_official_fused_one():
 
     evaluated = channels_last(norm.eval()(x))
     np.testing.assert_allclose(evaluated, OPERATIONS["bn_fused_eval_out"], rtol=1e-5, atol=1e-6)
+
+
+def test_synchronised_batch_norm_is_the_official_one_but_for_bessels_correction():
+    norm, x = batch_norm(sync=True)
+    trained = channels_last(norm(x))
+    np.testing.assert_allclose(trained, OPERATIONS["bn_sync_train_out"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(norm.running_mean, OPERATIONS["bn_sync_moving_mean"], rtol=1e-6)
+
+    # PyTorch's running variance takes the batch's sum of squares over n - 1, the official over n.
+    n = x.numel() // 4
+    theirs = torch.from_numpy(OPERATIONS["bn_sync_moving_variance"])
+    batch = (norm.running_var - 0.99) / 0.01
+    torch.testing.assert_close(norm.running_var - theirs, 0.01 * batch / n, rtol=1e-3, atol=0)
+    norm.running_var = theirs
+    evaluated = channels_last(norm.eval()(x))
+    np.testing.assert_allclose(evaluated, OPERATIONS["bn_sync_eval_out"], rtol=1e-5, atol=1e-6)
 
 
 @given(

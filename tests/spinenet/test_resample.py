@@ -1,9 +1,12 @@
 import pytest
 import torch
+from official_weights import load
 from torch.nn import functional as F
 
 from spinenet.layers import LayerConfig, max_pool_same
-from spinenet.resample import Resample
+from spinenet.resample import MobileResample, Resample
+
+OPERATIONS = load("operations")
 
 
 def edge(flavor: str, halvings: int) -> Resample:
@@ -30,6 +33,14 @@ def test_growing_repeats_each_cell(factor: int):
     module, x = edge("tf1", -1), noise((3, 4))
     grown = module.squeeze(x).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     torch.testing.assert_close(module(x, (3 * factor, 4 * factor)), module.expand(grown))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_growing_takes_the_cells_that_the_model_garden_takes(factor: int):
+    grown = torch.from_numpy(OPERATIONS[f"nearest_up_x{factor}"]).permute(0, 3, 1, 2)
+    module = MobileResample(LayerConfig(), inputs=2, outputs=2, halvings=-1).eval()
+    x = grown[..., ::factor, ::factor]
+    torch.testing.assert_close(module(x, grown.shape[-2:]), module.expand(grown))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from spinenet import zoo
 from spinenet.backbone import SpineNet, SpineNetConfig
 from spinenet.classification import ClassifierConfig, build_classifier
 from spinenet.complexity import complexity
-from spinenet.timm_models import LAYERS, MOBILE_LAYERS, NAMES, TimmSpineNet
+from spinenet.timm_models import LAYERS, MOBILE_LAYERS, TimmSpineNet
+from spinenet.timm_registry import NAMES
 
 TINY = {"width": 0.0625, "endpoint_filters": 8}
 
@@ -165,3 +166,19 @@ def test_importing_the_package_alone_stays_light():
         "import sys, spinenet; sys.exit(bool({'torch', 'timm', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["import timm, spinenet", "import spinenet.backbone, timm"],  # the second imports timm itself
+)
+def test_timm_knows_the_models_in_either_order_of_import(imports: str):
+    code = (
+        f"import sys, warnings; warnings.simplefilter('error', UserWarning); {imports}\n"
+        "names = timm.list_models('spinenet*')\n"
+        "model = timm.create_model('spinenet49', features_only=True, width=0.0625)\n"
+        "watching = [f for f in sys.meta_path if type(f).__module__ == 'spinenet']\n"
+        "print(len(names), len(model.feature_info), len(watching))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [str(len(NAMES)), "5", "0"], done.stderr

@@ -4,6 +4,7 @@ import torch
 from official_weights import load
 
 from spinenet.detection.anchors import AnchorConfig, anchor_boxes, decode, encode
+from spinenet.detection.roi_codes import clip, decode_rois, encode_rois
 
 OPERATIONS = load("operations")
 LEVELS = (3, 4, 5, 6, 7)
@@ -20,7 +21,9 @@ def level_grid(size: int, side: tuple[int, int], level: int) -> torch.Tensor:
     return boxes[:, [1, 0, 3, 2]].view(side[0] >> level, side[1] >> level, 36)
 
 
-@pytest.mark.parametrize(("size", "side"), [(3, (128, 128)), (4, (128, 128)), (3, (128, 256))])
+@pytest.mark.parametrize(
+    ("size", "side"), [(3, (128, 128)), (4, (128, 128)), (3, (128, 256)), (4, (128, 256))]
+)
 def test_anchors_are_the_model_gardens(size: int, side: tuple[int, int]):
     names = [f"anchors_s{size}_{side[0]}x{side[1]}_l{level}" for level in LEVELS]
     expected = torch.cat([flipped(OPERATIONS[name]) for name in names])
@@ -78,6 +81,19 @@ def test_decoded_boxes_are_the_official_ones_however_large_the_code():
     torch.testing.assert_close(decode(codes, anchors), expected, rtol=1e-5, atol=1e-3)
     huge = decode(torch.full((1, 4), 50.0), torch.tensor([[0.0, 0.0, 16.0, 16.0]]))
     torch.testing.assert_close(huge[0, 2:] - huge[0, :2], torch.tensor([1000.0, 1000.0]))
+
+
+def test_scaled_codes_and_clipped_boxes_are_the_official_ones():
+    boxes, anchors = flipped(OPERATIONS["codec_boxes"]), flipped(OPERATIONS["codec_anchors"])
+    ours = encode_rois(boxes, anchors, "tf2")
+    for coder in ("coder", "boxops"):
+        expected = torch.from_numpy(OPERATIONS[f"codec_encode_{coder}_w"])
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+    decoded = decode_rois(torch.from_numpy(OPERATIONS["codec_codes"]), anchors, "tf2")
+    expected = flipped(OPERATIONS["codec_decode_boxops_w"])
+    torch.testing.assert_close(decoded, expected, rtol=1e-5, atol=1e-3)
+    inside = clip(boxes[None], torch.tensor([[100, 120]]), "tf2")[0]
+    assert torch.equal(inside, flipped(OPERATIONS["codec_clip_100x120"]))
 
 
 def test_decoding_undoes_encoding():

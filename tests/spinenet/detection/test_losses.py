@@ -13,23 +13,27 @@ from spinenet.detection.matching import Targets
 OPERATIONS = load("operations")
 
 
-def test_focal_loss_is_the_official_one():
+@pytest.mark.parametrize(("row", "gamma"), enumerate(["1.5", "2"]))
+def test_focal_loss_is_the_official_one(row: int, gamma: str):
     logits = torch.from_numpy(OPERATIONS["focal_logits"])
     labels = torch.from_numpy(OPERATIONS["focal_labels"]).clamp(min=0)  # theirs: -1 for background
-    total = focal_loss(logits, labels, 0.25, 1.5).item()
-    assert total == pytest.approx(OPERATIONS["focal_sum"][0], rel=1e-5)
-    per_anchor = OPERATIONS["focal_elem_a0.25_g1.5"].sum(-1)
-    for image, anchor in [(0, 0), (0, 2), (1, 7), (1, 49)]:
-        one = focal_loss(
-            logits[image, anchor, None, None], labels[image, anchor, None, None], 0.25, 1.5
-        )
-        assert one.item() == pytest.approx(per_anchor[image, anchor], rel=1e-5)
+    weighed = torch.from_numpy(OPERATIONS["focal_weights"]) > 0  # all are 0 or 1
+    plain, weighted = OPERATIONS["focal_sum"][row]
+
+    def ours(logits: torch.Tensor, labels: torch.Tensor) -> float:
+        return focal_loss(logits[None], labels[None], 0.25, float(gamma)).item()
+
+    assert ours(logits.flatten(0, 1), labels.flatten()) == pytest.approx(plain, rel=1e-5)
+    assert ours(logits[weighed], labels[weighed]) == pytest.approx(weighted, rel=1e-5)
+    for at, anchor in np.ndenumerate(OPERATIONS[f"focal_anchor_a0.25_g{gamma}"]):
+        assert ours(logits[at][None], labels[at][None]) == pytest.approx(anchor, rel=1e-5), at
 
 
-def test_huber_loss_is_the_official_one():
+@pytest.mark.parametrize("delta", ["0.1", "1"])
+def test_huber_loss_is_the_official_one(delta: str):
     pred, true = (torch.from_numpy(OPERATIONS[f"huber_{name}"]) for name in ("pred", "true"))
-    ours = huber(pred, true, 0.1).mean(-1)
-    np.testing.assert_allclose(ours, OPERATIONS["huber_none_d0.1"], rtol=1e-5, atol=1e-7)
+    ours = huber(pred, true, float(delta)).mean(-1)
+    np.testing.assert_allclose(ours, OPERATIONS[f"huber_none_d{delta}"], rtol=1e-5, atol=1e-7)
 
 
 def obvious_losses(logits, labels, codes, wanted, config: LossConfig, masks_zeros: bool):
@@ -70,7 +74,9 @@ def test_losses_are_the_obvious_loop(flavor: str, seed: int, batch: int, share: 
     codes, wanted = torch.randn(2, batch, 7, 4, generator=generator) / 4
     wanted *= (torch.rand(batch, 7, 4, generator=generator) < 0.7) & (labels > 0)[..., None]
     config = LossConfig()
-    ours = detection_losses(logits, codes, Targets(labels, wanted), config, flavor)  # type: ignore[arg-type]
+    ours = detection_losses(
+        logits, codes, Targets(labels, wanted, torch.zeros(batch, 7)), config, flavor
+    )  # type: ignore[arg-type]
     classification, box, positives = obvious_losses(
         *(t.tolist() for t in (logits, labels, codes, wanted)), config, flavor == "tf1"
     )
@@ -83,7 +89,7 @@ def test_losses_are_the_obvious_loop(flavor: str, seed: int, batch: int, share: 
 def test_losses_stay_finite_and_have_gradients_at_extreme_logits():
     logits = torch.tensor([[[100.0, -100.0, 100.0], [-100.0, 100.0, -100.0]]], requires_grad=True)
     codes = torch.full((1, 2, 4), 1e4, requires_grad=True)
-    targets = Targets(torch.tensor([[1, 0]]), torch.ones(1, 2, 4))
+    targets = Targets(torch.tensor([[1, 0]]), torch.ones(1, 2, 4), torch.zeros(1, 2))
     losses = detection_losses(logits, codes, targets, LossConfig(), "tf1")
     losses.total.backward()
     assert losses.total.isfinite()
@@ -95,7 +101,7 @@ def test_losses_stay_finite_and_have_gradients_at_extreme_logits():
 
 def test_losses_of_half_precision_outputs_are_float32():
     logits, codes = torch.zeros(1, 2, 3).bfloat16(), torch.zeros(1, 2, 4).bfloat16()
-    targets = Targets(torch.tensor([[1, 0]]), torch.ones(1, 2, 4))
+    targets = Targets(torch.tensor([[1, 0]]), torch.ones(1, 2, 4), torch.zeros(1, 2))
     losses = detection_losses(logits, codes, targets, LossConfig(), "tf2")
     assert {t.dtype for t in losses} == {torch.float32}
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from official_weights import load
 
 from spinenet.detection.anchors import AnchorConfig, anchor_boxes
-from spinenet.detection.matching import MatchConfig, match, pairwise_iou
+from spinenet.detection.matching import MatchConfig, assign, match, pairwise_iou
+from spinenet.detection.rpn import RPNConfig, rpn_targets
 
 OPERATIONS = load("operations")
 ANCHORS = anchor_boxes(AnchorConfig(size=3), "tf2", (128, 128), (3, 4, 5, 6, 7))
@@ -30,6 +31,34 @@ def test_targets_are_the_model_gardens(case: str, positives: int):
     positive = targets.positive[0].numpy()
     codes = np.where(positive[:, None], reference["box_targets"], 0)  # ours are 0 off the positives
     np.testing.assert_allclose(targets.codes[0], codes, rtol=1e-5, atol=1e-5)
+
+
+def test_anchors_go_to_the_boxes_that_the_model_gardens_matcher_gives_them():
+    iou = torch.from_numpy(OPERATIONS["match_iou"].T.copy())[None]  # (1, boxes, anchors)
+    found = assign(iou, torch.ones(1, 4, dtype=torch.bool), MatchConfig())
+    positive = OPERATIONS["match_ind"] > 0
+    np.testing.assert_array_equal(found.positive[0], positive)
+    np.testing.assert_array_equal(found.owner[0][positive], OPERATIONS["match_idx"][positive])
+    assert torch.equal(found.overlap, iou.amax(1))
+
+
+@pytest.mark.parametrize(
+    ("case", "negative_iou", "ignored"),
+    [("a", 0.5, 0), ("b", 0.4, 113), ("c", 0.5, 0), ("empty", 0.5, 0), ("many", 0.5, 0)],
+)
+def test_the_first_stage_ignores_what_the_model_garden_ignores(
+    case: str, negative_iou: float, ignored: int
+):
+    name = "label_a" if case == "b" else f"label_{case}"  # b has the boxes and positives of a
+    boxes = torch.from_numpy(OPERATIONS[f"{name}_gt_boxes"])[None, :, [1, 0, 3, 2]]
+    labels = torch.from_numpy(OPERATIONS[f"{name}_gt_classes"])[None]
+    config = RPNConfig(
+        positive_iou=0.5, negative_iou=negative_iou, samples=len(ANCHORS), positive_share=1.0
+    )
+    targets = rpn_targets(ANCHORS, boxes, labels, config)
+    np.testing.assert_array_equal(targets.positive[0], OPERATIONS[f"{name}_box_weights"] > 0)
+    np.testing.assert_array_equal(targets.sampled[0], OPERATIONS[f"label_{case}_cls_weights"] > 0)
+    assert (~targets.sampled).sum() == ignored
 
 
 def obvious_iou(a: list[float], b: list[float]) -> float:

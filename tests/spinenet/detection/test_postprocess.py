@@ -29,6 +29,7 @@ def test_detections_are_the_official_generators():
     torch.testing.assert_close(found.scores, expected["scores"], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found.boxes[..., [1, 0, 3, 2]], expected["boxes"], rtol=0, atol=1e-3)
     assert torch.equal(found.labels, expected["classes"].long())
+    assert (found.labels > 0).sum(1).tolist() == OPERATIONS["gen_v2_num_detections"].tolist()
 
 
 def test_counting_the_last_pixel_in_decodes_and_clips_as_tensorflow_tpu():
