@@ -26,7 +26,7 @@ from experiments.errors import UserError
 from experiments.scoring import to_coco
 from experiments.store import write_atomically
 from experiments.weights import Weights
-from spinenet.classification import ClassifierConfig
+from spinenet.config import ClassifierConfig
 from spinenet.drawing import FONT
 
 # Okabe and Ito's colours that black letters read on.

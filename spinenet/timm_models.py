@@ -26,9 +26,10 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from spinenet import zoo
-from spinenet.backbone import SpineNet, SpineNetConfig
-from spinenet.classification import ClassifierConfig, merge_levels
-from spinenet.layers import LayerConfig, init_backbone
+from spinenet.backbone import SpineNet
+from spinenet.classification import merge_levels
+from spinenet.config import ClassifierConfig, LayerConfig, SpineNetConfig
+from spinenet.layers import init_backbone
 
 # timm's name of a model → the zoo's.
 NAMES = {
