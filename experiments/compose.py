@@ -92,6 +92,29 @@ def apply(tree: Tree, chain: Sequence[Changes]) -> Tree:
     return tree
 
 
+def multiply(tree: Tree, factors: Mapping[str, float], *, origin: str) -> Tree:
+    """`tree` with the numbers at dotted keys multiplied. Whole numbers stay whole.
+
+    Raises UserError for a key without a number, and for a product that is no whole number where
+    one is needed.
+    """
+    for key, factor in factors.items():
+        _check_key(key.split("."), factor, tree, origin=f"{origin}.times")
+        value = _at(tree, key.split("."))
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{origin}.times: {key}: {value!r} is not a number to multiply")
+        product = value * factor
+        if isinstance(value, int):
+            if not float(product).is_integer():
+                raise UserError(
+                    f"{origin}.times: {key}: {value} times {factor} is {product}, and it must be "
+                    "a whole number; choose another factor"
+                )
+            product = int(product)
+        tree = _put(tree, key, product, merge=False)
+    return tree
+
+
 def after_last_choice(chain: Sequence[Changes]) -> tuple[Changes, ...]:
     """The chain without what was said of a subtree before its `kind` last changed.
 

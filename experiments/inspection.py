@@ -56,9 +56,9 @@ class CountTable:
 def model_tables(processes: int = 1) -> list[CountTable]:
     """Every model of the paper, by task, counted by so many processes."""
     studies = [load_study(name) for name in MODEL_STUDIES]
-    models = [(study, variant) for study in studies for variant in study.variants.values()]
+    models = [(study, variant) for study in studies for variant in study.published]
     rows = iter(_count_rows(models, processes))
-    return [CountTable(s.title, tuple(islice(rows, len(s.variants)))) for s in studies]
+    return [CountTable(s.title, tuple(islice(rows, len(s.published)))) for s in studies]
 
 
 def free_cores() -> int:
@@ -128,7 +128,8 @@ def check_study(name: str, profile_name: str) -> dict[str, Any]:
     )
     return {
         "title": study.title,
-        "variants": [_variant(study, v, profile, base, own) for v in study.variants.values()],
+        "variants": [_variant(study, v, profile, base, own) for v in study.published],
+        "unpublished": {v.id: v.unpublished for v in study.variants.values() if v.unpublished},
     }
 
 

@@ -30,6 +30,7 @@ Backend = Literal["hotcoco", "pycocotools"]
 Overlap = Literal["bbox", "segm"]
 
 COCO_SIZES = {"": (0, 1e5), "S": (0, 32), "M": (32, 96), "L": (96, 1e5)}
+RECALLED = ("S", "M", "L")  # the sizes of which COCO also reports the recall
 OCTAVES = {f"_{2**k}to{2 ** (k + 1)}": (2**k, 2 ** (k + 1)) for k in range(3, 10)}
 MAX_DETECTIONS = (1, 10, 100)
 MASK_THRESHOLD = 0.5
@@ -37,8 +38,9 @@ MASK_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Scores:
-    """Percentages: `metrics` by name (AP, AP50, AP75, APS, …, AR100, AP_8to16, …), and AP of boxes
-    by class name. The metrics of masks have the same names behind `mask/`: mask/AP, mask/AP50, ….
+    """Percentages: `metrics` by name (COCO's twelve: AP, AP50, AP75, APS, …, AR1, …, ARL; AP_8to16,
+    …), and AP of boxes by class name. The metrics of masks have the same names behind `mask/`:
+    mask/AP, mask/AP50, ….
 
     A size without any object has no entry.
     """
@@ -152,6 +154,7 @@ def _score(
     metrics["AP50"] = _mean(precision[0, :, :, 0, -1])
     metrics["AP75"] = _mean(precision[5, :, :, 0, -1])
     metrics |= {f"AR{n}": _mean(recall[:, :, 0, m]) for m, n in enumerate(MAX_DETECTIONS)}
+    metrics |= {f"AR{s}": _mean(recall[:, :, i, -1]) for i, s in enumerate(sizes) if s in RECALLED}
     classes = {names[c]: _mean(precision[:, :, k, 0, -1]) for k, c in enumerate(categories)}
     return _known(metrics), _known(classes)
 
@@ -176,6 +179,7 @@ def _nothing_found(index: CocoIndex) -> tuple[dict[str, float], dict[str, float]
     sizes = {**COCO_SIZES, **OCTAVES}
     present = [k for k, (low, high) in sizes.items() if ((low <= sides) & (sides <= high)).any()]
     names = [f"AP{suffix}" for suffix in present] + ["AP50", "AP75"]
+    names += [f"AR{suffix}" for suffix in present if suffix in RECALLED]
     metrics = dict.fromkeys([*names, *(f"AR{n}" for n in MAX_DETECTIONS)], 0.0)
     labels = {int(label) for r in index.images for label in r.labels[~r.iscrowd]}
     return metrics, {index.class_names[label]: 0.0 for label in sorted(labels)}

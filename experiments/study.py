@@ -23,6 +23,7 @@ from experiments.compose import (
     apply,
     from_tree,
     load_recipe,
+    multiply,
 )
 from experiments.errors import UserError, did_you_mean
 from experiments.recipe import DataConfig, Recipe, plain, run_id
@@ -42,15 +43,21 @@ class PaperValue:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the study: its changes, the paper's numbers, what differs at the paper's size."""
+    """A row of the study: its changes, the paper's numbers, what differs at the paper's size.
+
+    `times` are factors on what recipe and profile say, for what a variant states relative to them.
+    `unpublished` says why the network of a printed row cannot be had: the row is shown, never run.
+    """
 
     id: str
     changes: tuple[Changes, ...] = ()
+    times: Mapping[str, float] = field(default_factory=dict)
     title: str = ""
     why: str = ""
     paper: Mapping[str, PaperValue] = field(default_factory=dict)
     full_size: tuple[Changes, ...] = ()
     start: str = ""
+    unpublished: str = ""
 
     @property
     def label(self) -> str:
@@ -115,6 +122,11 @@ class Study:
     metrics: tuple[Metric, ...] = ("AP",)
     classes: int | None = None
 
+    @property
+    def published(self) -> list[Variant]:
+        """The variants whose networks can be had."""
+        return [v for v in self.variants.values() if not v.unpublished]
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -155,10 +167,12 @@ def variant_tree(
     after it again, since what a variant states is what it is about.
     """
     tree = apply(load_recipe(study.recipe), (*study.changes, *variant.changes))
+    origin = f"{study.id}: variants.{variant.id}"
     if profile is None:
-        return apply(tree, variant.full_size)
+        return apply(multiply(tree, variant.times, origin=origin), variant.full_size)
     stated = after_last_choice(variant.changes)
-    return apply(tree, (*profile.changes_for(tree), *stated, *changes))
+    sized = apply(tree, (*profile.changes_for(tree), *stated))
+    return apply(multiply(sized, variant.times, origin=origin), changes)
 
 
 def with_source(tree: Tree, source: DataSourceConfig | None) -> Tree:
@@ -175,7 +189,9 @@ def cells(study: Study, selection: Selection) -> list[Cell]:
             raise UserError(
                 f"{study.id}: unknown variant {name!r}; {did_you_mean(name, study.variants)}"
             )
-    chosen = [v for v in study.variants.values() if not selection.only or v.id in selection.only]
+        if reason := study.variants[name].unpublished:
+            raise UserError(f"{study.id}: variant {name!r} cannot be run: {reason}")
+    chosen = [v for v in study.published if not selection.only or v.id in selection.only]
     fingerprints = _Fingerprints()
     grid = []
     for variant in chosen:

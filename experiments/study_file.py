@@ -177,7 +177,18 @@ def _read_variants(data: Mapping[str, Any], base: Study, path: Path) -> dict[str
                 f"{did_you_mean(start, known)}"
             )
         first = known[start] if start is not None else Variant(id="")
+        if first.unpublished:
+            raise UserError(f"{where}.from: {start!r} is an unpublished network; start elsewhere")
         described = {k: body.pop(k) for k in list(body) if k in own}
+        if described.get("unpublished") and (body or start):
+            raise UserError(
+                f"{where}: an unpublished network has no recipe; leave out "
+                f"{', '.join(body) or 'from'}, or 'unpublished'"
+            )
+        described["times"] = {
+            **first.times,
+            **_factors(_mapping(described.get("times"), f"{where}.times"), f"{where}.times"),
+        }
         described["paper"] = {
             metric: _typed(PaperValue, value, f"{path.name}: variants.{name}.paper.{metric}")
             for metric, value in _mapping(described.get("paper"), f"{where}.paper").items()
@@ -209,6 +220,13 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     return {str(key): inner for key, inner in value.items()}
 
 
+def _factors(values: Mapping[str, Any], where: str) -> dict[str, float]:
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise UserError(f"{where}.{key}: {value!r} must be a factor above 0, such as 0.65")
+    return dict(values)
+
+
 def _read_claim(data: Any, index: int, variants: Mapping[str, Variant], path: Path) -> Claim:
     claim: Claim = _typed(Claim, data, f"{path.name}: claims[{index}]")
     for side in ("a", "b"):
@@ -217,6 +235,11 @@ def _read_claim(data: Any, index: int, variants: Mapping[str, Variant], path: Pa
             raise UserError(
                 f"{path.name}: claims[{index}].{side}: unknown variant {name!r}; "
                 f"{did_you_mean(name, variants)}"
+            )
+        if variants[getattr(claim, side)].unpublished:
+            raise UserError(
+                f"{path.name}: claims[{index}].{side}: {getattr(claim, side)!r} is an unpublished "
+                "network, so nothing can be judged by it"
             )
     return claim
 

@@ -32,12 +32,14 @@ LEARNED = 1.0  # percent; below this on average, a variant has learned nothing
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: what was measured, what is printed, and the counts at both sizes."""
+    """One variant: what was measured, what is printed, and the counts at both sizes; nothing but
+    what is printed where the network is unpublished.
+    """
 
     variant: Variant
     measured: Mapping[str, Estimate]
     runs: tuple[str, ...]
-    full: Complexity
+    full: Complexity | None
     small_macs_b: float | None
     small_params_m: float | None
     octaves: Mapping[str, float] = field(default_factory=dict)
@@ -69,9 +71,14 @@ class Report:
 def make_report(study: Study, cells: Sequence[Cell], store: Store) -> Report:
     """Collect a grid's results into its tables."""
     results = collect(cells, store)
-    shown = list(dict.fromkeys(c.variant for c in cells))
-    rows = tuple(_row(study, study.variants[v], results.get(v, {})) for v in shown)
-    full = {row.variant.id: row.full for row in rows}
+    chosen = {c.variant for c in cells}
+    is_whole = len(chosen) == len(study.published)
+    rows = tuple(
+        _row(study, v, results.get(v.id, {}))
+        for v in study.variants.values()
+        if v.id in chosen or (v.unpublished and is_whole)
+    )
+    full = {row.variant.id: row.full for row in rows if row.full}
     deviations: dict[str, float | None] = {m: _noise(results, m) for m in study.metrics}
     deviation = deviations[study.metrics[0]]
     claims = [c for c in study.claims if c.a in full and c.b in full]
@@ -95,6 +102,8 @@ def _noise(results: Mapping[str, Mapping[int, Result]], metric: str) -> float | 
 
 
 def _row(study: Study, variant: Variant, results: Mapping[int, Result]) -> Row:
+    if variant.unpublished:
+        return Row(variant, {}, (), None, None, None)
     recipe = from_tree(variant_tree(study, variant, None), origin=study.id)
     found = {m: list(metric_values(results, m).values()) for m in study.metrics}
     any_result = next(iter(results.values()), None)
@@ -178,13 +187,17 @@ def metric_table(report: Report) -> tuple[list[str], list[list[str]]]:
         header += [metric, "paper", "diff"]
     rows = []
     for row in report.rows:
-        cells = [row.variant.label]
+        cells = [_labelled(row.variant)]
         for metric in report.study.metrics:
             cells += _beside(row.measured.get(metric), row.paper(metric))
         macs = "" if row.small_macs_b is None else f"{row.small_macs_b * 1e3:.0f}"
         params = "" if row.small_params_m is None else f"{row.small_params_m:.2f}"
         rows.append([*cells, str(len(row.runs)), macs, params])
     return [*header, "seeds", "MACs M", "params M"], rows
+
+
+def _labelled(variant: Variant) -> str:
+    return variant.label + (" (unpublished)" if variant.unpublished else "")
 
 
 def _beside(measured: Estimate | None, paper: PaperValue | None) -> list[str]:
@@ -198,14 +211,12 @@ def count_table(report: Report) -> tuple[list[str], list[list[str]]]:
     header = ["variant", "MACs B", "paper", "diff", "params M", "paper", "diff"]
     rows = []
     for row in report.rows:
-        macs, params = row.paper("macs_b"), row.paper("params_m")
-        counted = [f"{row.full.macs_b:.2f}", printed(macs), relative(row.full.macs_b, macs)]
-        counted += [
-            f"{row.full.params_m:.2f}",
-            printed(params),
-            relative(row.full.params_m, params),
-        ]
-        rows.append([row.variant.label, *counted])
+        cells = [_labelled(row.variant)]
+        for count in ("macs_b", "params_m"):
+            counted, value = getattr(row.full, count, None), row.paper(count)
+            cells += ["" if counted is None else f"{counted:.2f}", printed(value)]
+            cells.append("" if counted is None else relative(counted, value))
+        rows.append(cells)
     return header, rows
 
 
@@ -281,7 +292,11 @@ def _row_json(row: Row) -> dict[str, Any]:
         "runs": list(row.runs),
         "AP_by_octave": dict(row.octaves),
         "paper": {metric: asdict(value) for metric, value in row.variant.paper.items()},
-        "full_size": {"macs_b": row.full.macs_b, "params_m": row.full.params_m},
+        "unpublished": row.variant.unpublished,
+        "full_size": {
+            "macs_b": getattr(row.full, "macs_b", None),
+            "params_m": getattr(row.full, "params_m", None),
+        },
         "as_trained": {"macs_b": row.small_macs_b, "params_m": row.small_params_m},
     }
 

@@ -23,6 +23,7 @@ import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
+from experiments.allocator import keep_freed_memory
 from experiments.callbacks import FiniteLoss, FrozenNorms, Report, Send, device_name, moving_average
 from experiments.networks import build
 from experiments.provenance import environment
@@ -89,6 +90,7 @@ def train(
 def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send) -> Result:
     start = time.perf_counter()
     torch.set_num_threads(recipe.train.threads)
+    keep_freed_memory()
     facts = environment()
     write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
     write_atomically(folder / "environment.json", json.dumps(facts, indent=1))

@@ -26,9 +26,9 @@ def main() -> None:
     # Libraries make objects by the hundred thousand and keep them: looking through them for garbage
     # as often as Python does takes a sixth of a short command.
     gc.set_threshold(100_000, 20, 20)
-    from experiments.cli import export, grid, importing, inspect, predict, run, show
+    from experiments.cli import bench, export, grid, importing, inspect, predict, run, show
 
-    for module in (grid, inspect, show, run, predict, export, importing):
+    for module in (grid, inspect, show, run, predict, export, importing, bench):
         module.register(app)
     try:
         app()

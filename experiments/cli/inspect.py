@@ -75,6 +75,8 @@ def check(
             console.print("  no difference")
         for key, (before, after) in part["difference"].items():
             console.print(f"  {key}: {before} → {after}", highlight=False)
+    for name, reason in report.get("unpublished", {}).items():
+        console.print(f"\n[bold]{name}[/] is not run: {reason}", highlight=False)
     console.print()
     header = ["variant", "MACs M", "params M", "full MACs B", "params M", "own"]
     rows = [

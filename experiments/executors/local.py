@@ -24,13 +24,8 @@ from experiments.training import Runtime, train
 
 Watch = Callable[[Cell, Event], None]
 
-MEMORY_PER_RUN = (
-    2 * 2**30
-)  # bytes; an embedded run with its libraries and decoded pictures stays under this
-
-# A training step frees and takes the same large blocks again and again. Left to itself the
-# allocator hands them back to the system each time, and every page is faulted in anew.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+# Bytes; an embedded run with its libraries and decoded pictures stays under this.
+MEMORY_PER_RUN = 2 * 2**30
 
 
 @dataclass
@@ -70,7 +65,6 @@ def run_cells(
     context = multiprocessing.get_context("forkserver")
     # timm and torchvision are imported late elsewhere; here each run would pay for them.
     context.set_forkserver_preload(["experiments.training", "timm", "torchvision", "wandb"])
-    os.environ.update({k: v for k, v in ALLOCATOR.items() if k not in os.environ})
     waiting, running = list(cells), list[_Job]()
     free = list(range(workers))  # a slot is a GPU where there are any
     try:

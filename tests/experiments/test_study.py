@@ -8,8 +8,10 @@ import pytest
 
 from experiments.compose import from_tree
 from experiments.errors import UserError
+from experiments.store import Store
 from experiments.study import Selection, cells, variant_tree
 from experiments.study_file import load_profile, load_study, parse_source, shipped_studies
+from experiments.tables import make_report, to_markdown
 from spinenet import zoo
 
 MOBILE = ("mobile-49xs", "mobile-49s", "mobile-49")
@@ -33,7 +35,7 @@ def write(tmp_path: Path, text: str) -> str:
 def test_every_shipped_study_composes_in_every_profile(name, profile):
     study = load_study(name)
     size = load_profile(profile) if profile else None
-    for variant in study.variants.values():
+    for variant in study.published:
         recipe = from_tree(variant_tree(study, variant, size), origin=name)
         classifies = recipe.model.kind == "classifier"
         embedded, own = ("digits-classes", "folder") if classifies else ("digits", "coco")
@@ -53,7 +55,7 @@ def test_every_shipped_study_composes_in_every_profile(name, profile):
 )
 def test_the_studies_full_size_networks_are_the_zoos(study_name, renamed):
     study = load_study(study_name)
-    for variant in study.variants.values():
+    for variant in study.published:
         name = renamed.get(variant.id, variant.id)
         if name is None:
             continue  # a size or a network that has no name of its own
@@ -170,6 +172,83 @@ def test_unknown_names_suggest_the_nearest():
 def test_yaml_of_the_wrong_shape_is_a_clear_error_too(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         load_study(write(tmp_path, text))
+
+
+PRINTED_ROW = """\
+base: ladder
+variants:
+  fish: {unpublished: its connections were not released, paper: {AP: {value: 37.5, source: table}}}
+"""
+
+
+def test_an_unpublished_row_is_shown_and_never_run(tmp_path):
+    study = load_study(write(tmp_path, PRINTED_ROW))
+    profile = load_profile("smoke")
+    grid = cells(study, Selection(profile=profile, seeds=1))
+    assert {c.variant for c in grid} == {v for v in study.variants if v != "fish"}
+    report = make_report(study, grid, Store(tmp_path / "runs"))
+    assert "| fish (unpublished) |  | 37.5 |  | 0 |  |  |" in to_markdown(report)
+    some = cells(study, Selection(profile=profile, seeds=1, only=("r50-fpn",)))
+    assert "fish" not in to_markdown(make_report(study, some, Store(tmp_path / "runs")))
+    with pytest.raises(UserError, match="'fish' cannot be run: its connections were not released"):
+        cells(study, Selection(profile=profile, seeds=1, only=("fish",)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            PRINTED_ROW + "  a: {from: fish}\n",
+            "variants.a.from: 'fish' is an unpublished network; start elsewhere",
+        ),
+        (
+            PRINTED_ROW + "  a: {unpublished: so, train.epochs: 1}\n",
+            "variants.a: an unpublished network has no recipe; leave out train.epochs",
+        ),
+        (
+            PRINTED_ROW
+            + "claims: [{id: x, text: t, a: fish, b: r50-fpn, relation: greater, source: s}]\n",
+            r"claims\[0\].a: 'fish' is an unpublished network, so nothing can be judged by it",
+        ),
+        (
+            "base: ladder\nvariants: {a: {times: {train.epochs: many}}}\n",
+            "variants.a.times.train.epochs: 'many' must be a factor above 0",
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_says_why(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        load_study(write(tmp_path, text))
+
+
+def test_factors_act_on_what_the_profile_has(tmp_path):
+    times = "{model.backbone.width: 0.5, train.epochs: 3}"
+    text = f"base: ladder\nvariants:\n  a: {{from: spinenet-49, times: {times}}}\n"
+    study = load_study(write(tmp_path, text + "  b: {from: a, times: {train.epochs: 2}}\n"))
+
+    def sizes(variant: str, profile: str | None) -> tuple[float, int]:
+        size = load_profile(profile) if profile else None
+        tree = variant_tree(study, study.variants[variant], size)
+        return tree["model"]["backbone"]["width"], tree["train"]["epochs"]
+
+    assert sizes("a", "embedded") == (0.125, 6)
+    assert sizes("b", "embedded") == (0.125, 4)
+    assert sizes("a", None) == (0.5, 750)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ("model.backbone.widht: 2", "mine: variants.a.times: .*unknown key 'widht'.*'width'"),
+        ("train.epochs: 0.3", "train.epochs: 2 times 0.3 is 0.6, and it must be a whole number"),
+        ("optim.name: 2", "optim.name: 'adamw' is not a number to multiply"),
+    ],
+)
+def test_a_factor_that_cannot_be_says_why(tmp_path, times, message):
+    text = f"base: ladder\nvariants: {{a: {{from: spinenet-49, times: {{{times}}}}}}}\n"
+    study = load_study(write(tmp_path, text))
+    with pytest.raises(UserError, match=message):
+        variant_tree(study, study.variants["a"], load_profile("embedded"))
 
 
 def test_switching_the_kind_through_from_keeps_the_profiles_sizes(tmp_path):

@@ -98,3 +98,14 @@ def test_losses_of_half_precision_outputs_are_float32():
     targets = Targets(torch.tensor([[1, 0]]), torch.ones(1, 2, 4))
     losses = detection_losses(logits, codes, targets, LossConfig(), "tf2")
     assert {t.dtype for t in losses} == {torch.float32}
+
+
+@pytest.mark.parametrize("gamma", [1.5, 2.0])
+def test_the_gradient_of_the_focal_loss_is_that_of_its_value(gamma: float):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 5, 4, generator=generator, dtype=torch.float64) * 4
+    labels = torch.randint(0, 4, (2, 5), generator=generator)
+    assert 0 < labels.count_nonzero() < labels.numel()
+    assert torch.autograd.gradcheck(
+        lambda x: 3 * focal_loss(x, labels, 0.25, gamma), logits.requires_grad_()
+    )

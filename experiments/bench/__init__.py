@@ -1,0 +1,1 @@
+"""Speed on this machine against what one would use instead; start at `experiments.bench.suite`."""

@@ -1,0 +1,85 @@
+"""A training step (forward, losses, backward, optimiser) against torchvision's detectors.
+
+The networks are comparable, not equal: torchvision's RetinaNet has no norms in its heads, its first
+Mask R-CNN no convolutions in the box head, and its second stage takes what regions there are where
+ours has a fixed number. The multiply-adds of both steps stand in the notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from experiments.bench.contest import Contest, Settings, Side
+from experiments.bench.detectors import (
+    Version,
+    Workload,
+    count_work,
+    draw,
+    narrow,
+    our_step,
+    torchvision_mask_rcnn,
+    torchvision_retinanet,
+    torchvision_step,
+)
+from spinenet.detection.mask_rcnn import MaskRCNNConfig
+from spinenet.detection.retinanet import RetinaNetConfig
+from spinenet.detection.rois import ROIConfig
+from spinenet.zoo import model
+
+
+def contests(settings: Settings) -> Iterator[Contest]:
+    """RetinaNet on two backbones and Mask R-CNN."""
+    load = _workload(settings)
+    r50, spinenet = model("r50-fpn"), model("spinenet-49")
+    if settings.quick:
+        spinenet = narrow(spinenet)
+    yield contest(
+        "RetinaNet R50-FPN, step", r50.retinanet(), torchvision_retinanet(load), load, settings
+    )
+    yield contest(
+        "RetinaNet SpineNet-49, step",
+        spinenet.retinanet(),
+        torchvision_retinanet(load, spinenet.backbone),
+        load,
+        settings,
+    )
+    fewer = replace(load, batch=max(2, load.batch // 2))
+    rois = ROIConfig(samples=load.regions)
+    versions: tuple[Version, ...] = (2,) if settings.quick else (1, 2)
+    for version in versions:
+        yield contest(
+            f"Mask R-CNN R50-FPN, step, against v{version}",
+            replace(r50.mask_rcnn(), rois=rois),
+            torchvision_mask_rcnn(fewer, version),
+            fewer,
+            settings,
+        )
+
+
+def contest(
+    name: str,
+    config: RetinaNetConfig | MaskRCNNConfig,
+    theirs: nn.Module,
+    load: Workload,
+    settings: Settings,
+) -> Contest:
+    """Our detector's step against that of torchvision's, in pictures per second."""
+    pictures, masks = draw(load, settings.device), isinstance(config, MaskRCNNConfig)
+    a = our_step(config, load, pictures, settings)
+    b = torchvision_step(theirs, pictures, settings, masks=masks)
+    return Contest(
+        name=name,
+        ours=Side("spinenet", a, load.batch),
+        theirs=Side("torchvision", b, load.batch),
+        unit="pictures",
+        facts=lambda seconds: count_work(a, b, load),
+    )
+
+
+def _workload(settings: Settings) -> Workload:
+    if settings.quick:
+        return Workload(side=64, batch=2, objects=2, classes=5, regions=8)
+    return Workload(side=640, batch=16) if settings.device == "cuda" else Workload()
