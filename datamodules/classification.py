@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.class_sources import ClassSourceConfig, open_class_source
-from datamodules.crops import CropConfig, centre_crop, crop_image, draw_crop
+from datamodules.crops import centre_crop, crop_image, draw_crop
 from datamodules.errors import DataError
+from datamodules.inputs import CropConfig
 from datamodules.labels import ClassIndex, LabelledPicture
 from datamodules.loading import PictureDataset, TwoSplits
 from datamodules.pictures import DAMAGED, decode

@@ -12,43 +12,15 @@ Shapes: an image is [3, height, width]; pairs are (height, width).
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.errors import DataError
+from datamodules.inputs import CropConfig
 from datamodules.transforms import MEAN_RGB, STD_RGB
 
 TRIES = 10
-
-
-@dataclass(frozen=True)
-class CropConfig:
-    """How a picture becomes a classifier's input."""
-
-    kind: Literal["crop"] = "crop"
-    side: int = 224
-    """Height and width of the network input, in pixels."""
-    flip: bool = True
-    """Mirror half of the training pictures left to right."""
-    area: tuple[float, float] = (0.08, 1.0)
-    """Training crops have a share of the picture's area in this range."""
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    """Training crops have a width over height in this range."""
-    centre: float = 0.875
-    """Evaluation takes a central square of this share of the shorter side."""
-
-    def __post_init__(self) -> None:
-        if self.side < 1:
-            raise DataError(f"side is {self.side}; give the network input's pixels, e.g. 224")
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise DataError(f"area is {self.area}; give 0 < low <= high <= 1, e.g. (0.08, 1.0)")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise DataError(f"aspect is {self.aspect}; give 0 < low <= high, e.g. (0.75, 1.33)")
-        if not 0 < self.centre <= 1:
-            raise DataError(f"centre is {self.centre}; give a share in (0, 1], e.g. 0.875")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from datamodules.coco import CocoIndex, ImageRecord
 from datamodules.errors import DataError
+from datamodules.inputs import TransformConfig
 from datamodules.loading import PictureDataset, TwoSplits
 from datamodules.masks import decode
 from datamodules.pictures import read_picture
@@ -30,7 +31,6 @@ from datamodules.sampling import Key
 from datamodules.sources import SourceConfig, open_source
 from datamodules.transforms import (
     Placement,
-    TransformConfig,
     crop_mask,
     draw_placement,
     has_area,

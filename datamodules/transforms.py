@@ -11,40 +11,17 @@ size and place, and whole masks of every object would outweigh the picture.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.errors import DataError
+from datamodules.inputs import TransformConfig
 
 # ImageNet's statistics, times 255.
 MEAN_RGB = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 STD_RGB = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
-
-
-@dataclass(frozen=True)
-class TransformConfig:
-    """How a picture becomes a detector's input."""
-
-    kind: Literal["pad"] = "pad"
-    side: int = 640
-    """Height and width of the network input, in pixels."""
-    flip: bool = True
-    """Mirror half of the training pictures left to right."""
-    scale_jitter: tuple[float, float] = (0.8, 1.2)
-    """Training pictures are resized to fit ``s * side``, s uniform in this range."""
-
-    def __post_init__(self) -> None:
-        if self.side < 1:
-            raise DataError(f"side is {self.side}; give the network input's pixels, e.g. 640")
-        low, high = self.scale_jitter
-        if not 0 < low <= high:
-            raise DataError(
-                f"scale_jitter is ({low}, {high}); give 0 < low <= high, e.g. (0.8, 1.2)"
-            )
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from experiments.errors import UserError, did_you_mean
 from experiments.grid import OFFICIAL_CLASSES
 from spinenet import genotype as genotypes
 from spinenet import zoo
-from spinenet.backbone import SpineNetConfig
 from spinenet.comparison import compare, edges
-from spinenet.complexity import Complexity, complexity
+from spinenet.complexity import Complexity, complexity, without_values
+from spinenet.config import LayerConfig, SpineNetConfig
 from spinenet.detection.retinanet import build_backbone, build_retinanet
 from spinenet.genotype import EXPANSION, Genotype
-from spinenet.layers import LayerConfig
 from spinenet.resnet import ResNetFPN
 
 SIDE = 640
@@ -64,7 +62,7 @@ def find(name: str) -> Architecture:
 def describe(architecture: Architecture) -> dict[str, Any]:
     """Name, side, rows of the table, and the counts of backbone and detector."""
     config = architecture.backbone
-    with torch.device("meta"):
+    with without_values():
         backbone = build_backbone(config, LayerConfig())
     counts = complexity(backbone, architecture.side)
     if isinstance(config, SpineNetConfig):
@@ -74,7 +72,7 @@ def describe(architecture: Architecture) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": architecture.name, "side": architecture.side, "rows": rows}
     facts |= {"backbone_macs_b": counts.macs_b, "backbone_params_m": counts.params_m}
     if architecture.model is not None:
-        with torch.device("meta"):
+        with without_values():
             detector = build_retinanet(
                 architecture.model.retinanet(), OFFICIAL_CLASSES["retinanet"]
             )

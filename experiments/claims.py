@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from experiments import statistics
 from experiments.statistics import ALPHA
 from experiments.store import Result, metric_values
 from experiments.study import COUNTED, Claim
-from spinenet.complexity import Complexity
+
+if TYPE_CHECKING:
+    from spinenet.complexity import Complexity
 
 Verdict = Literal["replicated", "contradicted", "inconclusive", "not run"]
 

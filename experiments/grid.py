@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from experiments.recipe import Recipe
 from experiments.store import Result, State, Store
 from experiments.study import Cell, PaperValue, Study
-from spinenet.complexity import Complexity, complexity
+
+if TYPE_CHECKING:
+    from spinenet.complexity import Complexity
 
 # Outputs of the official heads, which the printed counts include: COCO's ids with the background,
 # ImageNet's classes with one.
@@ -35,14 +38,16 @@ class Plan:
 
 def make_plan(cells: Sequence[Cell], store: Store) -> Plan:
     """Look every cell up in the store."""
-    return Plan(tuple(cells), {c.run_id: store.state(c.run_id) for c in cells})
+    records = store.records(c.run_id for c in cells)
+    return Plan(tuple(cells), {run_id: record.state for run_id, record in records.items()})
 
 
 def collect(cells: Sequence[Cell], store: Store) -> dict[str, dict[int, Result]]:
     """Results by variant and seed."""
     found: dict[str, dict[int, Result]] = {}
+    records = store.records(c.run_id for c in cells)
     for cell in cells:
-        result = store.result(cell.run_id)
+        result = records[cell.run_id].result
         if result is not None:
             found.setdefault(cell.variant, {})[cell.seed] = result
     return found
@@ -59,32 +64,32 @@ def counts(recipe: Recipe, num_classes: int | None = None) -> Complexity:
     """Multiply-adds and parameters of a recipe's network, built without memory; by default with
     the official head.
     """
-    import torch
-
     from experiments.networks import build_network
+    from spinenet.complexity import complexity, without_values
 
     outputs = OFFICIAL_CLASSES[recipe.model.kind] if num_classes is None else num_classes
-    with torch.device("meta"):
+    with without_values():
         model = build_network(recipe.model, outputs)
     return complexity(model, recipe.data.transform.side)
 
 
 def longest_first(cells: Sequence[Cell]) -> list[Cell]:
     """Cells seed by seed, within a seed by falling work: no long run is left to end alone."""
-    work: dict[str, float] = {}
-    for cell in cells:
-        if cell.variant not in work:
-            work[cell.variant] = counts(cell.recipe).macs_b
-    return sorted(cells, key=lambda cell: (cell.seed, -work[cell.variant]))
+    macs_b = macs_by_variant(cells)
+    return sorted(cells, key=lambda cell: (cell.seed, -macs_b[cell.variant]))
 
 
-def price(macs_b: float, images: int, known: Sequence[Result]) -> float | None:
-    """Seconds that a run over `images` pictures will take, from measured runs; None without.
+def macs_by_variant(cells: Sequence[Cell], num_classes: int | None = None) -> dict[str, float]:
+    """Multiply-adds in 1e9 of each variant's network, counted once for all its seeds."""
+    recipes = {cell.variant: cell.recipe for cell in cells}
+    return {variant: counts(recipe, num_classes).macs_b for variant, recipe in recipes.items()}
+
+
+def price(macs_b: float, images: int, known: Sequence[Result]) -> float:
+    """Seconds that a run over `images` pictures will take, from one or more measured runs.
 
     The run nearest in multiply-adds gives the speed, scaled by them, and the time beside training.
     """
-    if not known:
-        return None
     nearest = min(known, key=lambda r: abs(r.macs_b - macs_b))
     seconds = images / nearest.images_per_second * macs_b / nearest.macs_b
     return seconds + nearest.seconds - nearest.train_seconds

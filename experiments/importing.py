@@ -21,11 +21,10 @@ from experiments.networks import build
 from experiments.recipe import ModelConfig, Recipe
 from experiments.weights import Label, write_weights
 from spinenet import zoo
-from spinenet.backbone import SpineNetConfig
 from spinenet.checkpoints.bundle import Bundle
 from spinenet.checkpoints.errors import CheckpointError
 from spinenet.checkpoints.load import Loaded, code_base, load
-from spinenet.layers import Activation, Flavor, LayerConfig
+from spinenet.config import Activation, Flavor, LayerConfig, SpineNetConfig
 
 Task = Literal["retinanet", "mask-rcnn", "classifier"]  # recipes by name
 

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from experiments.recipe import ModelConfig, Recipe
-from spinenet.classification import Classifier, ClassifierConfig, build_classifier
-from spinenet.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig, build_mask_rcnn
+from spinenet.classification import Classifier, build_classifier
+from spinenet.config import ClassifierConfig
+from spinenet.detection.config import MaskRCNNConfig
+from spinenet.detection.mask_rcnn import MaskRCNN, build_mask_rcnn
 from spinenet.detection.retinanet import RetinaNet, build_retinanet
 
 Network = RetinaNet | MaskRCNN | Classifier

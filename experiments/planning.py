@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules import training_samples
-from experiments.grid import counts, make_plan, price
+from experiments.grid import macs_by_variant, make_plan, price
 from experiments.provenance import processor
-from experiments.store import Result, Store
+from experiments.store import Store
 from experiments.study import Cell, Selection, Study, cells
 
 
@@ -16,61 +16,68 @@ def planned_rows(study: Study, selection: Selection, runs: Path) -> dict[str, An
     """Each cell's state and price, and the sum over what is missing."""
     grid, store = cells(study, selection), Store(runs)
     planned = make_plan(grid, store)
-    here = processor()
-    known = [r for r in store.results() if r.environment.get("processor") == here]
-    missing = {c.run_id for c in planned.missing}
-    rows, total, unpriced = [], 0.0, 0
+    prices = _prices(planned.missing, store)
+    total = None if prices is None else sum(prices.values())
+    rows = []
     for cell in grid:
-        estimate = _seconds(cell, known) if cell.run_id in missing else None
-        if cell.run_id in missing:
-            total += estimate or 0.0
-            unpriced += estimate is None
-            missing.discard(cell.run_id)
-        shown = "" if estimate is None else f"{estimate:.0f} s"
+        seconds = prices.pop(cell.run_id, None) if prices else None  # a run is paid for once
         rows.append(
             {
                 "cell": cell.label,
                 "state": planned.states[cell.run_id],
-                "price": shown,
+                "price": "" if seconds is None else f"{seconds:.0f} s",
                 "run": cell.run_id,
             }
         )
     count = len(planned.missing)
     summary = f"{count} runs to train, {planned.count('complete')} complete"
-    if count and not unpriced:
-        summary += f"; about {total / 60:.0f} minutes of one process at the speed measured here"
-    elif unpriced:
+    if total is None:
         summary += "; no run on this machine yet to take a speed from, so no price"
-    return {"cells": rows, "seconds": None if unpriced else total, "summary": summary}
+    elif count:
+        summary += f"; about {total / 60:.0f} minutes of one process at the speed measured here"
+    return {"cells": rows, "seconds": total, "summary": summary}
 
 
 def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str, Any]]:
     """Each cell's state, AP and seconds, and its failure if it has one."""
-    grid, store = cells(study, selection), Store(runs)
-    planned = make_plan(grid, store)
+    grid = cells(study, selection)
+    records = Store(runs).records(c.run_id for c in grid)
     rows = []
     for cell in grid:
-        result, failure = store.result(cell.run_id), store.failure(cell.run_id)
+        record = records[cell.run_id]
+        result, failure = record.result, record.failure
         rows.append(
             {
                 "cell": cell.label,
-                "state": planned.states[cell.run_id],
+                "state": record.state,
                 "AP": "" if result is None else f"{result.metrics['AP']:.1f}",
                 "seconds": "" if result is None else f"{result.seconds:.0f}",
                 "run": cell.run_id,
-                "failure": ""
-                if failure is None or result
-                else f"{failure.error}: {failure.message}",
+                "failure": "" if failure is None else f"{failure.error}: {failure.message}",
             }
         )
     return rows
 
 
-def _seconds(cell: Cell, known: list[Result]) -> float | None:
-    measured = [r for r in known if r.images_per_second > 0]
-    if not measured:
+def _prices(missing: list[Cell], store: Store) -> dict[str, float] | None:
+    """Seconds by run id, from the runs measured on this processor; None where there are none."""
+    if not missing:
+        return {}  # no other run needs to be read, and no network counted
+    here = processor()
+    known = [
+        r
+        for r in store.results()
+        if r.environment.get("processor") == here and r.images_per_second > 0
+    ]
+    if not known:
         return None
-    macs = counts(cell.recipe, measured[0].num_classes).macs_b
-    return price(
-        macs, training_samples(cell.recipe.data.source) * cell.recipe.train.epochs, measured
-    )
+    macs_b = macs_by_variant(missing, known[0].num_classes)
+    samples = {
+        source: training_samples(source) for source in {c.recipe.data.source for c in missing}
+    }
+
+    def seconds(cell: Cell) -> float:
+        images = samples[cell.recipe.data.source] * cell.recipe.train.epochs
+        return price(macs_b[cell.variant], images, known)
+
+    return {c.run_id: seconds(c) for c in missing}

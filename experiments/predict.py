@@ -26,8 +26,7 @@ from experiments.errors import UserError
 from experiments.scoring import to_coco
 from experiments.store import write_atomically
 from experiments.weights import Weights
-from spinenet.detection.mask_rcnn import MaskRCNNConfig
-from spinenet.detection.retinanet import RetinaNetConfig
+from spinenet.detection.config import MaskRCNNConfig, RetinaNetConfig
 from spinenet.drawing import FONT
 
 # Okabe and Ito's colours that black letters read on.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 from datamodules import (
@@ -23,12 +24,9 @@ from datamodules import (
     SourceConfig,
     TransformConfig,
 )
-from spinenet.backbone import SpineNetConfig
-from spinenet.classification import ClassifierConfig
-from spinenet.detection.mask_rcnn import MaskRCNNConfig
-from spinenet.detection.retinanet import RetinaNetConfig
+from spinenet.config import ClassifierConfig, ResNetConfig, SpineNetConfig
+from spinenet.detection.config import MaskRCNNConfig, RetinaNetConfig
 from spinenet.genotype import Genotype
-from spinenet.resnet import ResNetConfig
 
 RECIPE_VERSION = 2
 CLIPPED_L2_VERSION = 3  # before it, these recipes added weight decay after clipping
@@ -205,17 +203,25 @@ def semantic_fields(recipe: Recipe) -> dict[str, Any]:
     Where a recipe chooses another kind of model, backbone or transform, that kind's own defaults
     count, so that a new field of any kind keeps the ids of what does not use it.
     """
-    mine, default = flatten(_content(recipe)), flatten(_content(Recipe()))
-    own = flatten(_content(_defaults_of_kinds(recipe)))
+    model, data = recipe.model, recipe.data
+    mine, default = flatten(_content(recipe)), _paper_defaults()
+    kinds = type(model), type(model.backbone), data.source, type(data.transform)
+    own = _defaults_of(*kinds)  # type: ignore[arg-type]  # classes are hashable
     usual = {k: (default if k.endswith(".kind") else own).get(k, _ABSENT) for k in mine}
     return {key: value for key, value in mine.items() if usual[key] != value}
 
 
-def _defaults_of_kinds(recipe: Recipe) -> Recipe:
-    model, data = recipe.model, recipe.data
-    plain_model = type(model)(backbone=type(model.backbone)())  # type: ignore[arg-type]
-    plain_data = DataConfig(source=data.source, transform=type(data.transform)())
-    return Recipe(model=plain_model, data=plain_data)
+@cache  # with the next one: what every cell of a grid is compared with
+def _paper_defaults() -> dict[str, Any]:
+    return flatten(_content(Recipe()))
+
+
+@cache
+def _defaults_of(
+    model: type, backbone: type, source: DataSourceConfig, transform: type
+) -> dict[str, Any]:
+    data = DataConfig(source=source, transform=transform())
+    return flatten(_content(Recipe(model=model(backbone=backbone()), data=data)))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -21,9 +21,10 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +72,15 @@ class Failure:
     traceback: str = ""
 
 
+@dataclass(frozen=True)
+class Record:
+    """What the store has of a run; a failure is that of its last attempt, and none if complete."""
+
+    state: State = "missing"
+    result: Result | None = None
+    failure: Failure | None = None
+
+
 class Store:
     """Runs under one folder."""
 
@@ -79,42 +89,56 @@ class Store:
 
     def folder(self, run_id: str, name: str) -> Path:
         """Where the run is, or where it will be; it is found by its id, not its name."""
-        return next(iter(self.root.glob(f"*-{run_id}")), self.root / f"{name}-{run_id}")
+        return self.find(run_id) or self.root / f"{name}-{run_id}"
 
     def find(self, run_id: str) -> Path | None:
         """The run's folder, if it has one."""
-        return next(iter(self.root.glob(f"*-{run_id}")), None)
+        return self._folders().get(run_id)
+
+    def records(self, run_ids: Iterable[str]) -> dict[str, Record]:
+        """What is known of each run, from one look at the root and one at each of their folders."""
+        folders = self._folders()
+        return {i: read_record(folders[i]) if i in folders else Record() for i in run_ids}
 
     def state(self, run_id: str) -> State:
         """What is known of a run."""
-        folder = self.find(run_id)
-        if folder is None:
-            return "missing"
-        if read_result(folder) is not None:
-            return "complete"
-        if is_locked(folder):
-            return "running"
-        return "failed" if (folder / "failure.json").is_file() else "missing"
+        return self.records([run_id])[run_id].state
 
     def result(self, run_id: str) -> Result | None:
         """The result of a complete run."""
-        folder = self.find(run_id)
-        return read_result(folder) if folder is not None else None
+        return self.records([run_id])[run_id].result
 
     def failure(self, run_id: str) -> Failure | None:
-        """Why a run failed, if it did."""
-        folder = self.find(run_id)
-        path = folder / "failure.json" if folder is not None else None
-        if path is None or not path.is_file():
-            return None
-        return Failure(**json.loads(path.read_text()))
+        """Why a run failed, if it did and has not succeeded since."""
+        return self.records([run_id])[run_id].failure
 
     def results(self) -> Iterator[Result]:
         """All complete runs."""
-        for path in sorted(self.root.glob("*/result.json")):
-            result = read_result(path.parent)
+        for folder in sorted(self._folders().values()):
+            result = read_result(folder)
             if result is not None:
                 yield result
+
+    def _folders(self) -> dict[str, Path]:
+        """Folders by run id, which is what follows the last dash of their names."""
+        if not self.root.is_dir():
+            return {}
+        names = sorted((entry.name for entry in os.scandir(self.root)), reverse=True)
+        return {name.rpartition("-")[2]: self.root / name for name in names if "-" in name}
+
+
+def read_record(folder: Path) -> Record:
+    """What a run's folder says. Raises UserError as `read_result` does."""
+    result = read_result(folder)
+    if result is not None:
+        return Record("complete", result)
+    try:
+        failure = Failure(**json.loads((folder / "failure.json").read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        failure = None
+    if is_locked(folder):
+        return Record("running", failure=failure)
+    return Record("missing" if failure is None else "failed", failure=failure)
 
 
 def read_result(folder: Path) -> Result | None:
@@ -125,7 +149,7 @@ def read_result(folder: Path) -> Result | None:
     if not path.is_file():
         return None
     try:
-        result: Result = TypeAdapter(Result).validate_json(path.read_bytes())
+        result = _result_type().validate_json(path.read_bytes())
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(p) for p in problem["loc"])
@@ -138,6 +162,11 @@ def read_result(folder: Path) -> Result | None:
             f"reads {RESULT_VERSION}; use the release that wrote it, or another --runs folder"
         )
     return result
+
+
+@cache
+def _result_type() -> TypeAdapter[Result]:
+    return TypeAdapter(Result)  # building it takes as long as reading a hundred results
 
 
 def write_result(folder: Path, result: Result) -> None:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments import statistics
 from experiments.claims import Judgement, judge
@@ -22,7 +22,9 @@ from experiments.grid import collect, counts
 from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values
 from experiments.study import COUNTED, Cell, PaperValue, Study, Variant, variant_tree
-from spinenet.complexity import Complexity
+
+if TYPE_CHECKING:
+    from spinenet.complexity import Complexity
 
 TABLE_VERSION = 1
 LEARNED = 1.0  # percent; below this on average, a variant has learned nothing

@@ -12,8 +12,8 @@ from torch import nn
 from datamodules import ClassificationDataModule, DetectionDataModule
 from experiments.module import ClassificationModule, DetectionModule, TaskModule
 from experiments.recipe import Recipe
-from spinenet.classification import ClassifierConfig
-from spinenet.detection.mask_rcnn import MaskRCNNConfig
+from spinenet.config import ClassifierConfig
+from spinenet.detection.config import MaskRCNNConfig
 
 DataModule = DetectionDataModule | ClassificationDataModule
 

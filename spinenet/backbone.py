@@ -13,54 +13,16 @@ Nodes from which no output can be reached are not built, as in the Model Garden.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
 from torch import Tensor, nn
 
-from spinenet import genotype as genotypes
 from spinenet.blocks import block_group
-from spinenet.fusion import FUSIONS, Fusion, fusion
-from spinenet.genotype import EXPANSION, BlockSpec, Genotype
-from spinenet.layers import ConvNormAct, LayerConfig, init_backbone, max_pool_same
+from spinenet.config import MOBILE_STEM_FILTERS, STEM_FILTERS, LayerConfig, SpineNetConfig
+from spinenet.fusion import fusion
+from spinenet.genotype import EXPANSION, BlockSpec
+from spinenet.layers import ConvNormAct, init_backbone, max_pool_same
 from spinenet.resample import MobileResample, Resample
-
-STEM_FILTERS, MOBILE_STEM_FILTERS = 64, 8
-
-
-@dataclass(frozen=True)
-class SpineNetConfig:
-    """A scale-permuted backbone: its genotype and how it is scaled (section 3.4).
-
-    `width` multiplies every inner width, `block_repeats` is the number of blocks per node,
-    `resample_alpha` scales the inner width inside resampling, `endpoint_filters` is the channel
-    count of P3..P7. `fusion` is how a node joins its parents: the paper's sum, or concatenation and
-    a 1x1 convolution. A mobile genotype has no resample_alpha.
-    """
-
-    kind: Literal["spinenet"] = "spinenet"
-    genotype: Genotype = field(default_factory=lambda: genotypes.load("spinenet-49"))
-    width: float = 1.0
-    block_repeats: int = 1
-    resample_alpha: float = 0.5
-    endpoint_filters: int = 256
-    fusion: Fusion = "add"
-
-    def __post_init__(self) -> None:
-        if self.block_repeats < 1:
-            raise ValueError(f"block_repeats {self.block_repeats} must be at least 1")
-        if self.fusion not in FUSIONS:
-            raise ValueError(f"fusion {self.fusion!r} is unknown; known: {', '.join(FUSIONS)}")
-        widths = [w * self.width for w in self.genotype.widths.values()]
-        if self.genotype.is_mobile:
-            widths.append(MOBILE_STEM_FILTERS * self.width)
-        else:
-            widths += [w * self.resample_alpha for w in widths]
-        if int(min(widths)) < 1:
-            raise ValueError(
-                f"width {self.width} with resample_alpha {self.resample_alpha} leaves a layer "
-                "without channels; raise one of them"
-            )
 
 
 class SpineNet(nn.Module):

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from spinenet.config import LayerConfig
 from spinenet.genotype import BOTTLENECK, EXPANSION, MBCONV, RESIDUAL
-from spinenet.layers import HardSigmoid, LayerConfig
+from spinenet.layers import HardSigmoid
 
 MBCONV_EXPANSION = 6
 SQUEEZE = 0.2  # of the channels before the expansion

@@ -15,41 +15,12 @@ Shapes: B batch, C channels, H W spatial, K classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spinenet.backbone import SpineNet, SpineNetConfig
-from spinenet.layers import LayerConfig
-from spinenet.resnet import ResNet, ResNetConfig
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """Everything that decides the classifier but the number of classes, which the data decides.
-
-    The defaults of `layers` are the official ones for classification (BatchNorm momentum 0.9).
-    `label_smoothing` is the share of the target spread over all classes: 0 in table 7, 0.1 in
-    table 11. `background` adds an output that no picture asks for, as the official ImageNet labels
-    do.
-    """
-
-    kind: Literal["classifier"] = "classifier"
-    backbone: SpineNetConfig | ResNetConfig = field(default_factory=SpineNetConfig)
-    layers: LayerConfig = field(
-        default_factory=lambda: LayerConfig(bn_momentum=0.1, bn_epsilon=1e-5)
-    )
-    label_smoothing: float = 0.0
-    background: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing {self.label_smoothing} must be in [0, 1); 0 is off, the paper's "
-                "improved protocol has 0.1"
-            )
+from spinenet.backbone import SpineNet
+from spinenet.config import ClassifierConfig, SpineNetConfig
+from spinenet.resnet import ResNet
 
 
 class Classifier(nn.Module):

@@ -19,9 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from spinenet.layers import ACTIVATIONS
 
+INITIALISERS = {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_}  # what `init` ends in
 SHAPE_KEEPING: tuple[type[nn.Module], ...] = (_BatchNorm, *ACTIVATIONS.values())
 
 
@@ -44,8 +46,9 @@ def complexity(model: nn.Module, side: int | tuple[int, int]) -> Complexity:
     height, width = (side, side) if isinstance(side, int) else side
     on_meta = all(p.is_meta for p in model.parameters())
     twin = model if on_meta else copy.deepcopy(model).to("meta")
-    with _evaluating_shapes_only(twin), _counting(twin) as macs, torch.no_grad():
-        twin(torch.empty(1, 3, height, width, device="meta"))
+    on_the_way = torch.device("meta")  # what the network makes there, such as anchors
+    with _evaluating_shapes_only(twin), _counting(twin) as macs, torch.no_grad(), on_the_way:
+        twin(torch.empty(1, 3, height, width))
     by_module: dict[str, float] = defaultdict(float)
     for name, count in macs.items():
         parts = name.split(".")
@@ -53,6 +56,26 @@ def complexity(model: nn.Module, side: int | tuple[int, int]) -> Complexity:
             by_module[".".join(parts[:depth])] += count / 1e9
     params = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Complexity(sum(macs.values()) / 1e9, params / 1e6, dict(by_module))
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Networks built inside have shapes only: they are on the meta device, and nothing is drawn for
+    their weights.
+    """
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
+class _Undrawn(TorchFunctionMode):
+    """Initialisers leave their tensor as it is. On meta tensors they do nothing, but slowly."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in INITIALISERS:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

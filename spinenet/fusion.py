@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from spinenet.layers import LayerConfig
-
-Fusion = Literal["add", "concat"]
-FUSIONS = ("add", "concat")
+from spinenet.config import Fusion, LayerConfig
 
 
 class Add(nn.Module):

@@ -12,17 +12,13 @@ Shapes: B batch, C channels, H W spatial.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal
 
 import torch
-from timm.layers import DropBlock2d, DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Activation = Literal["relu", "swish", "hard_swish"]
-Flavor = Literal["tf1", "tf2"]
+from spinenet.config import Flavor as Flavor
+from spinenet.config import LayerConfig as LayerConfig
 
 
 class HardSigmoid(nn.Module):
@@ -37,99 +33,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "swish": nn.SiLU,
     "hard_swish": nn.Hardswish,
 }
-
-
-@dataclass(frozen=True)
-class LayerConfig:
-    """Conventions shared by all layers of a model.
-
-    `bn_momentum` is the share of the new batch in the running statistics, as in PyTorch (0.01 for
-    the paper's 0.99). `bn_epsilon` is 1e-3 in the Model Garden and 1e-4 by default in
-    tensorflow/tpu. `sync_bn` shares batch statistics between processes.
-
-    `stochastic_depth` is the rate at which the last block drops its branch, rising linearly with
-    the block's index (0.2 in protocol C). `drop_block` is the share of a map that DropBlock zeroes
-    after every norm of a residual block, in squares of `drop_block_size` cells.
-    """
-
-    flavor: Flavor = "tf1"
-    activation: Activation = "relu"
-    bn_momentum: float = 0.01
-    bn_epsilon: float = 1e-3
-    sync_bn: bool = False
-    stochastic_depth: float = 0.0
-    drop_block: float = 0.0
-    drop_block_size: int = 7
-
-    def __post_init__(self) -> None:
-        if self.flavor not in ("tf1", "tf2"):
-            raise ValueError(f"flavor {self.flavor!r} is unknown; known: tf1, tf2")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation {self.activation!r} is unknown; known: {', '.join(ACTIVATIONS)}"
-            )
-        if not 0 < self.bn_momentum <= 1:
-            raise ValueError(
-                f"bn_momentum {self.bn_momentum} must be in (0, 1]; the paper's 0.99 is 0.01 here"
-            )
-        for name in ("stochastic_depth", "drop_block"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be in [0, 1); 0 is off")
-
-    def conv(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        stride: int = 1,
-        *,
-        bias: bool = False,
-        groups: int = 1,
-    ) -> nn.Conv2d:
-        """A convolution whose output side is ceil(side / stride), padded as the flavour pads."""
-        if stride > 1 and self.flavor == "tf2":
-            return SameConv2d(inputs, outputs, kernel, stride, bias=bias, groups=groups)
-        padding = (kernel - 1) // 2
-        return nn.Conv2d(inputs, outputs, kernel, stride, padding=padding, bias=bias, groups=groups)
-
-    def norm(self, channels: int) -> nn.Module:
-        """Batch normalisation with the configured constants."""
-        return self.norm_layer(channels)
-
-    @property
-    def norm_layer(self) -> partial[nn.Module]:
-        """`norm` as the callable that timm's networks take."""
-        kind: type[nn.Module] = nn.SyncBatchNorm if self.sync_bn else nn.BatchNorm2d
-        return partial(kind, eps=self.bn_epsilon, momentum=self.bn_momentum)
-
-    def act(self) -> nn.Module:
-        """The activation; in place, since no layer here feeds it what another one still reads."""
-        return ACTIVATIONS[self.activation](inplace=True)
-
-    def drop_cells(self) -> nn.Module:
-        """DropBlock, each channel by itself, or nothing (tensorflow/tpu: nn_ops.py, Dropblock)."""
-        if not self.drop_block:
-            return nn.Identity()
-        return DropBlock2d(self.drop_block, self.drop_block_size, couple_channels=False)
-
-    def drop_branch(self, rate: float) -> nn.Module:
-        """Stochastic depth per picture, scaled to keep the mean (nn_ops.py, drop_connect)."""
-        return DropPath(rate) if rate else nn.Identity()
-
-    def conv_norm(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvNormAct:
-        """Convolution and norm, no activation."""
-        return ConvNormAct(self.conv(inputs, outputs, kernel, stride), self.norm(outputs), None)
-
-    def conv_norm_act(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvNormAct:
-        """Convolution, norm, activation."""
-        return ConvNormAct(
-            self.conv(inputs, outputs, kernel, stride), self.norm(outputs), self.act()
-        )
-
-    def depthwise_norm_act(self, channels: int, kernel: int, stride: int = 1) -> ConvNormAct:
-        """Depthwise convolution, norm, activation."""
-        conv = self.conv(channels, channels, kernel, stride, groups=channels)
-        return ConvNormAct(conv, self.norm(channels), self.act())
 
 
 class ConvNormAct(nn.Module):

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spinenet.fusion import Fusion, fusion
-from spinenet.layers import LayerConfig, SameConv2d, max_pool_same
+from spinenet.config import Fusion, LayerConfig
+from spinenet.fusion import fusion
+from spinenet.layers import SameConv2d, max_pool_same
 
-Neck = Literal["fpn", "nas-fpn", "pan"]
-NECKS = ("fpn", "nas-fpn", "pan")
 LEVELS = (3, 4, 5, 6, 7)
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spinenet.layers import LayerConfig, max_pool_same
+from spinenet.config import LayerConfig
+from spinenet.layers import max_pool_same
 
 
 class Resample(nn.Module):

@@ -6,66 +6,13 @@ filters at any width (tensorflow/tpu: modeling/architecture/resnet.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import timm
 from torch import Tensor, nn
 
-from spinenet.fusion import FUSIONS, Fusion
-from spinenet.layers import LayerConfig, SameConv2d, init_backbone, max_pool_same
-from spinenet.necks import FPN, LEVELS, NASFPN, NECKS, PAN, SPP, Neck
-
-Depth = Literal[34, 50, 101, 152]
-DEPTHS = (34, 50, 101, 152)
-STAGE_WIDTHS = (64, 128, 256, 512)
-
-
-@dataclass(frozen=True)
-class ResNetConfig:
-    """A ResNet of `depth` layers by itself, inner widths times `width`."""
-
-    kind: Literal["resnet"] = "resnet"
-    depth: Depth = 50
-    width: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_body(self.depth, self.width)
-
-
-@dataclass(frozen=True)
-class ResNetFPNConfig:
-    """A ResNet of `depth` layers, inner widths times `width`, under a neck of `endpoint_filters`
-    channels.
-
-    `neck_repeats` is the number of NAS-FPN's cells; `fusion` joins the paths of FPN and PAN; `spp`
-    pools C5 at several scales before either.
-    """
-
-    kind: Literal["resnet-fpn"] = "resnet-fpn"
-    depth: Depth = 50
-    width: float = 1.0
-    endpoint_filters: int = 256
-    neck: Neck = "fpn"
-    neck_repeats: int = 7
-    fusion: Fusion = "add"
-    spp: bool = False
-
-    def __post_init__(self) -> None:
-        _check_body(self.depth, self.width)
-        for value, known in ((self.neck, NECKS), (self.fusion, FUSIONS)):
-            if value not in known:
-                raise ValueError(f"{value!r} is unknown; known: {', '.join(known)}")
-        if self.neck_repeats < 1:
-            raise ValueError(f"neck_repeats {self.neck_repeats} must be at least 1")
-
-
-def _check_body(depth: int, width: float) -> None:
-    if depth not in DEPTHS:
-        known = ", ".join(map(str, DEPTHS))
-        raise ValueError(f"depth {depth} is unknown; known: {known}")
-    if int(STAGE_WIDTHS[0] * width) < 1:
-        raise ValueError(f"width {width} leaves a layer without channels; raise it")
+from spinenet.config import STAGE_WIDTHS, Depth, LayerConfig, ResNetConfig, ResNetFPNConfig
+from spinenet.layers import SameConv2d, init_backbone, max_pool_same
+from spinenet.necks import FPN, LEVELS, NASFPN, PAN, SPP
 
 
 class ResNet(nn.Module):
@@ -122,6 +69,8 @@ class _SamePool(nn.Module):
 
 def timm_resnet(layers: LayerConfig, *, depth: Depth, width: float) -> Any:
     """timm's ResNet giving C3, C4, C5, with the project's norm, activation, pooling and padding."""
+    import timm  # all of its models, so longer than torch itself: not for who has no ResNet
+
     body = timm.create_model(
         f"resnet{depth}",
         pretrained=False,

@@ -15,9 +15,10 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from spinenet import zoo
-from spinenet.backbone import SpineNet, SpineNetConfig
-from spinenet.classification import ClassifierConfig, merge_levels
-from spinenet.layers import LayerConfig, init_backbone
+from spinenet.backbone import SpineNet
+from spinenet.classification import merge_levels
+from spinenet.config import ClassifierConfig, LayerConfig, SpineNetConfig
+from spinenet.layers import init_backbone
 
 LAYERS = ClassifierConfig().layers
 MOBILE_LAYERS = replace(LAYERS, activation="swish")  # as all mobile networks of the paper

@@ -13,17 +13,24 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from spinenet import genotype as genotypes
-from spinenet.backbone import SpineNetConfig
-from spinenet.classification import ClassifierConfig
-from spinenet.detection.anchors import AnchorConfig
-from spinenet.detection.head import HeadConfig
-from spinenet.detection.instance_heads import BoxHeadConfig, MaskHeadConfig
-from spinenet.detection.mask_rcnn import MaskRCNNConfig
-from spinenet.detection.retinanet import RetinaNetConfig
-from spinenet.detection.rpn import RPNConfig
-from spinenet.layers import LayerConfig
-from spinenet.necks import Neck
-from spinenet.resnet import Depth, ResNetConfig, ResNetFPNConfig
+from spinenet.config import (
+    ClassifierConfig,
+    Depth,
+    LayerConfig,
+    Neck,
+    ResNetConfig,
+    ResNetFPNConfig,
+    SpineNetConfig,
+)
+from spinenet.detection.config import (
+    AnchorConfig,
+    BoxHeadConfig,
+    HeadConfig,
+    MaskHeadConfig,
+    MaskRCNNConfig,
+    RetinaNetConfig,
+    RPNConfig,
+)
 
 BackboneConfig = SpineNetConfig | ResNetFPNConfig
 

@@ -27,15 +27,16 @@ def models(
 
     Example: spinenet models
     """
-    from experiments import tables
-    from experiments.inspection import COUNT_HEADER, model_tables
+    from experiments.inspection import COUNT_HEADER, free_cores, model_tables
 
-    listed = model_tables()
+    listed = model_tables(free_cores())
     if as_json:
         rows = [{"table": t.title, **row} for t in listed for row in t.rows]
         typer.echo(json.dumps(rows, indent=1))
         return
     if into is not None:
+        from experiments import tables
+
         tables.replace_block(into, "models", "\n".join(t.markdown() for t in listed))
         return
     from experiments.cli.render import console, table

@@ -18,12 +18,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from experiments import tables
-from experiments.study import Cell
-from experiments.tables import Report
-
 if TYPE_CHECKING:
     from experiments.callbacks import Event
+    from experiments.study import Cell
+    from experiments.tables import Report
 
 console = Console()
 progress_console = Console(stderr=True)
@@ -45,6 +43,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "")
 
 def print_report(report: Report) -> None:
     """A study's three tables."""
+    from experiments import tables  # with scipy, which other commands' tables need not wait for
+
     console.print(f"\n[bold]{report.study.title}[/]")
     console.print(tables.caption(report), style="dim")
     console.print(table(*tables.metric_table(report)))

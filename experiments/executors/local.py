@@ -63,7 +63,8 @@ def run_cells(
     `failed`. An interrupt stops the running cells at once; finished ones are safe on disk.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.training", "wandb"])
+    # timm and torchvision are imported late elsewhere; here each run would pay for them.
+    context.set_forkserver_preload(["experiments.training", "timm", "torchvision", "wandb"])
     waiting, running = list(cells), list[_Job]()
     free = list(range(workers))  # a slot is a GPU where there are any
     try:

@@ -16,7 +16,7 @@ from spinenet.checkpoints.bundle import Bundle
 from spinenet.checkpoints.errors import CheckpointError
 from spinenet.checkpoints.object_graph import AVERAGE, GRAPH
 from spinenet.checkpoints.official import Variable, layers, variables
-from spinenet.layers import Flavor
+from spinenet.config import Flavor
 
 CODE_BASES: dict[Flavor, ModuleType] = {"tf1": tf1, "tf2": tf2}
 LISTED = 3

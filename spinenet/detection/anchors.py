@@ -13,33 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spinenet.layers import Flavor
+from spinenet.config import Flavor
+from spinenet.detection.config import AnchorConfig
 
 ASPECT_RATIOS: dict[Flavor, tuple[float, ...]] = {"tf1": (1.0, 2.0, 0.5), "tf2": (0.5, 1.0, 2.0)}
 MAX_LOG_RATIO = math.log(1000 / 16)  # decoded boxes grow at most this much over their anchor
 EPSILON = 1e-8
-
-
-@dataclass(frozen=True)
-class AnchorConfig:
-    """Base side in units of the level's stride, and how many scales an octave has."""
-
-    size: float = 3.0
-    scales: int = 3
-
-    def __post_init__(self) -> None:
-        if self.size <= 0 or self.scales < 1:
-            raise ValueError(f"size {self.size} and scales {self.scales} must be positive")
-
-    @property
-    def per_cell(self) -> int:
-        """Anchors per feature cell."""
-        return 3 * self.scales
 
 
 def anchor_boxes(

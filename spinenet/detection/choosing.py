@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
@@ -54,6 +53,8 @@ def best_after_nms(
     if scores.is_meta:  # counting: which boxes survive does not matter, their number does
         kept = torch.ones_like(scores, dtype=torch.bool)
     else:
+        from torchvision.ops import batched_nms  # slow to import, and counting does not get here
+
         candidate = scores.flatten().isfinite().nonzero().squeeze(1)
         # Groups are shifted apart by torchvision; float64 keeps the boxes' precision there.
         kept_candidates = batched_nms(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import cast
@@ -18,22 +17,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from spinenet.layers import LayerConfig
+from spinenet.config import LayerConfig
+from spinenet.detection.config import HeadConfig
 
 PRIOR = 0.01  # every class's initial probability, as in the focal loss paper
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """Depth and width of both subnets; `separable` convolutions for the mobile networks."""
-
-    convs: int = 4
-    filters: int = 256
-    separable: bool = False
-
-    def __post_init__(self) -> None:
-        if self.convs < 0 or self.filters < 1:
-            raise ValueError(f"convs {self.convs} and filters {self.filters} must be positive")
 
 
 class Subnet(nn.Module):

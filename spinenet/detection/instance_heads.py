@@ -11,43 +11,14 @@ Shapes: N regions, K classes with the background.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
 from torch import Tensor, nn
 
-from spinenet.layers import ConvNormAct, LayerConfig
-
-
-@dataclass(frozen=True)
-class BoxHeadConfig:
-    """Convolutions, their width, and the width of the fully connected layer."""
-
-    convs: int = 4
-    filters: int = 256
-    fc: int = 1024
-
-    def __post_init__(self) -> None:
-        if self.convs < 0 or self.filters < 1 or self.fc < 1:
-            raise ValueError(
-                f"box.convs {self.convs}, box.filters {self.filters} and box.fc {self.fc} "
-                "must be positive"
-            )
-
-
-@dataclass(frozen=True)
-class MaskHeadConfig:
-    """Convolutions and their width."""
-
-    convs: int = 4
-    filters: int = 256
-
-    def __post_init__(self) -> None:
-        if self.convs < 0 or self.filters < 1:
-            raise ValueError(
-                f"mask.convs {self.convs} and mask.filters {self.filters} must be positive"
-            )
+from spinenet.config import LayerConfig
+from spinenet.detection.config import BoxHeadConfig, MaskHeadConfig
+from spinenet.layers import ConvNormAct
 
 
 class BoxHead(nn.Module):

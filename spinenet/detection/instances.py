@@ -14,11 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spinenet.config import Flavor
 from spinenet.detection.choosing import best_after_nms, take
-from spinenet.detection.postprocess import Detections, PostprocessConfig
+from spinenet.detection.config import PostprocessConfig
+from spinenet.detection.postprocess import Detections
 from spinenet.detection.roi_codes import clip, decode_rois
 from spinenet.detection.rpn import Proposals
-from spinenet.layers import Flavor
 
 
 class InstanceDetections(NamedTuple):

@@ -8,32 +8,16 @@ whose target is exactly 0 are masked in `tf1` only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
 
+from spinenet.config import Flavor
+from spinenet.detection.config import LossConfig
 from spinenet.detection.matching import Targets
-from spinenet.layers import Flavor
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Constants of the losses.
-
-    `normalizer` says whose positives are counted: `global` counts those of all processes, so that
-    one, two or four devices train alike; `replica` counts each process's own, as the official code
-    does.
-    """
-
-    focal_alpha: float = 0.25
-    focal_gamma: float = 1.5
-    huber_delta: float = 0.1
-    box_weight: float = 50.0
-    normalizer: Literal["global", "replica"] = "global"
 
 
 class Losses(NamedTuple):

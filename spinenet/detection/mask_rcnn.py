@@ -14,51 +14,22 @@ only so are its printed multiply-adds what they are. Those count 1000 regions in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spinenet.backbone import SpineNetConfig
 from spinenet.detection import mask_rcnn_losses as terms
 from spinenet.detection.anchors import AnchorCache
-from spinenet.detection.instance_heads import BoxHead, BoxHeadConfig, MaskHead, MaskHeadConfig
+from spinenet.detection.config import MaskRCNNConfig
+from spinenet.detection.instance_heads import BoxHead, MaskHead
 from spinenet.detection.instances import InstanceDetections, detect_boxes
-from spinenet.detection.mask_rcnn_losses import MaskRCNNLossConfig, MaskRCNNLosses
-from spinenet.detection.postprocess import PostprocessConfig
+from spinenet.detection.mask_rcnn_losses import MaskRCNNLosses
 from spinenet.detection.retinanet import build_backbone
 from spinenet.detection.roi_codes import encode_rois
-from spinenet.detection.rois import (
-    ROIConfig,
-    ROITargets,
-    crop_features,
-    mask_targets,
-    sample_rois,
-)
-from spinenet.detection.rpn import RPNConfig, RPNHead, propose, rpn_targets
-from spinenet.layers import LayerConfig
-from spinenet.resnet import ResNetFPNConfig
+from spinenet.detection.rois import ROITargets, crop_features, mask_targets, sample_rois
+from spinenet.detection.rpn import RPNHead, propose, rpn_targets
 
 BOX_SIDE, MASK_SIDE = 7, 14  # of the features that the heads see; masks come out twice as large
-
-
-@dataclass(frozen=True)
-class MaskRCNNConfig:
-    """Everything that decides the detector but the number of classes, which the data decides."""
-
-    kind: Literal["mask-rcnn"] = "mask-rcnn"
-    backbone: SpineNetConfig | ResNetFPNConfig = field(default_factory=SpineNetConfig)
-    layers: LayerConfig = field(default_factory=LayerConfig)
-    rpn: RPNConfig = field(default_factory=RPNConfig)
-    rois: ROIConfig = field(default_factory=ROIConfig)
-    box: BoxHeadConfig = field(default_factory=BoxHeadConfig)
-    mask: MaskHeadConfig = field(default_factory=MaskHeadConfig)
-    loss: MaskRCNNLossConfig = field(default_factory=MaskRCNNLossConfig)
-    postprocess: PostprocessConfig = field(
-        default_factory=lambda: PostprocessConfig(pre_nms_per_class=1000)
-    )
 
 
 class MaskRCNN(nn.Module):

@@ -13,31 +13,17 @@ zero, and the nominal number of sampled anchors, for which the Model Garden take
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
 
+from spinenet.config import Flavor
+from spinenet.detection.config import MaskRCNNLossConfig
 from spinenet.detection.losses import huber
 from spinenet.detection.rpn import RPNOutput, RPNTargets
-from spinenet.layers import Flavor
-
-
-@dataclass(frozen=True)
-class MaskRCNNLossConfig:
-    """Constants of the losses.
-
-    `normalizer` says whose positives are counted: `global` counts those of all processes, so that
-    one, two or four devices train alike; `replica` counts each process's own, as the official code
-    does.
-    """
-
-    rpn_huber_delta: float = 1 / 9
-    box_huber_delta: float = 1.0
-    normalizer: Literal["global", "replica"] = "global"
 
 
 class MaskRCNNLosses(NamedTuple):

@@ -9,20 +9,13 @@ Shapes: B images, M padded ground-truth boxes, A anchors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from spinenet.detection.anchors import encode
-
-
-@dataclass(frozen=True)
-class MatchConfig:
-    """The overlap from which an anchor is positive."""
-
-    threshold: float = 0.5
+from spinenet.detection.config import MatchConfig
 
 
 class Assignment(NamedTuple):

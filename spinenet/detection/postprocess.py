@@ -7,31 +7,14 @@ ops/postprocess_ops.py). torchvision's NMS does the suppression, with one group 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
+from spinenet.config import Flavor
+from spinenet.detection.config import PostprocessConfig
 from spinenet.detection.roi_codes import clip, decode_pixels
-from spinenet.layers import Flavor
-
-
-@dataclass(frozen=True)
-class PostprocessConfig:
-    """Thresholds and caps of the detection generator.
-
-    With `last_pixel` RetinaNet's boxes are decoded and clipped as tensorflow/tpu does, which counts
-    a box's last pixel in although its targets do not; a checkpoint of that code base has its
-    published AP with it. (Mask R-CNN follows its flavour.)
-    """
-
-    score_threshold: float = 0.05
-    pre_nms_per_class: int = 5000
-    nms_iou: float = 0.5
-    max_detections: int = 100
-    last_pixel: bool = False
 
 
 class Detections(NamedTuple):
@@ -53,6 +36,8 @@ def detections(
     `valid` (B, 2) is the height and width of each picture inside the padded input; boxes are
     clipped to it.
     """
+    from torchvision.ops import batched_nms  # slow to import, and only detections need it
+
     scores = torch.sigmoid(logits.float())[..., 1:]
     image, anchor, label = (scores > config.score_threshold).nonzero(as_tuple=True)
     score = scores[image, anchor, label]

@@ -4,33 +4,17 @@ section 4.1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 from torch import Tensor, nn
 
-from spinenet.backbone import SpineNet, SpineNetConfig
-from spinenet.detection.anchors import AnchorCache, AnchorConfig
-from spinenet.detection.head import HeadConfig, RetinaNetHead
-from spinenet.detection.losses import LossConfig, Losses, detection_losses
-from spinenet.detection.matching import MatchConfig, match
-from spinenet.detection.postprocess import Detections, PostprocessConfig, detections
-from spinenet.layers import LayerConfig
-from spinenet.resnet import ResNetFPN, ResNetFPNConfig
-
-
-@dataclass(frozen=True)
-class RetinaNetConfig:
-    """Everything that decides the detector but the number of classes, which the data decides."""
-
-    kind: Literal["retinanet"] = "retinanet"
-    backbone: SpineNetConfig | ResNetFPNConfig = field(default_factory=SpineNetConfig)
-    layers: LayerConfig = field(default_factory=LayerConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-    anchors: AnchorConfig = field(default_factory=AnchorConfig)
-    match: MatchConfig = field(default_factory=MatchConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+from spinenet.backbone import SpineNet
+from spinenet.config import LayerConfig, ResNetFPNConfig, SpineNetConfig
+from spinenet.detection.anchors import AnchorCache
+from spinenet.detection.config import RetinaNetConfig
+from spinenet.detection.head import RetinaNetHead
+from spinenet.detection.losses import Losses, detection_losses
+from spinenet.detection.matching import match
+from spinenet.detection.postprocess import Detections, detections
+from spinenet.resnet import ResNetFPN
 
 
 class RetinaNet(nn.Module):

@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spinenet.config import Flavor
 from spinenet.detection.anchors import decode, encode
-from spinenet.layers import Flavor
 
 SCALES = (10.0, 10.0, 5.0, 5.0)
 

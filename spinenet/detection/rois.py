@@ -16,45 +16,19 @@ Shapes: B images, M padded objects, P proposals, R regions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
 from spinenet.detection.anchors import EPSILON
 from spinenet.detection.choosing import balanced_sample, take
+from spinenet.detection.config import ROIConfig
 from spinenet.detection.matching import pairwise_iou
 from spinenet.detection.rpn import Proposals
 
 CANONICAL_SIDE, CANONICAL_LEVEL = 224.0, 4
-
-
-@dataclass(frozen=True)
-class ROIConfig:
-    """How the second stage's training regions are drawn.
-
-    `samples` per picture, at most `positive_share` of them positive, that is with an overlap of at
-    least `positive_iou`. The mask head trains on the first `samples * positive_share`.
-    """
-
-    samples: int = 512
-    positive_share: float = 0.25
-    positive_iou: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.positive_share <= 1 or self.masks < 1:
-            raise ValueError(
-                f"rois.samples {self.samples} and rois.positive_share {self.positive_share} "
-                "leave no region to the mask head; raise one of them"
-            )
-
-    @property
-    def masks(self) -> int:
-        """Regions per picture that the mask head trains on."""
-        return int(self.samples * self.positive_share)
 
 
 class ROITargets(NamedTuple):
@@ -117,7 +91,7 @@ def mask_targets(masks: Tensor, targets: ROITargets, side: int) -> Tensor:
     places = (targets.rois - corner) / sides * cells + border
     crops = F.pad(masks.float().view(batch * objects, 1, cells, cells), (border,) * 4)
     which = targets.owners + torch.arange(batch, device=masks.device)[:, None] * objects
-    cut = roi_align(crops, _rows(which, places), side, sampling_ratio=1, aligned=True)
+    cut = _align(crops, which, places, side)
     return cut.view(*which.shape, side, side)
 
 
@@ -133,7 +107,7 @@ def crop_features(features: dict[int, Tensor], boxes: Tensor, side: int) -> Tens
     picture = torch.arange(len(boxes), device=boxes.device)[:, None].expand(boxes.shape[:2])
     # `aligned` takes half a cell off, which the official grid does not have, and is the mode that
     # does not widen small regions; so half a cell is added first.
-    cut = roi_align(sheet, _rows(picture, places + 0.5), side, sampling_ratio=1, aligned=True)
+    cut = _align(sheet, picture, places + 0.5, side)
     return cut.to(features[levels[0]].dtype)
 
 
@@ -162,6 +136,11 @@ def _sheet(maps: list[Tensor]) -> tuple[Tensor, list[float]]:
     return torch.cat(parts, -2).float(), tops
 
 
-def _rows(which: Tensor, places: Tensor) -> Tensor:
-    """torchvision's form of regions, (B * R, 5): the map's index, then the corners."""
-    return torch.cat([which[..., None].to(places), places], -1).flatten(0, 1)
+def _align(maps: Tensor, which: Tensor, places: Tensor, side: int) -> Tensor:
+    """RoIAlign of `maps` (N, C, H, W) at `places` (B, R, 4) of the maps `which` (B, R): (B * R, C,
+    side, side).
+    """
+    from torchvision.ops import roi_align  # slow to import, and RetinaNet does without
+
+    rows = torch.cat([which[..., None].to(places), places], -1).flatten(0, 1)
+    return roi_align(maps, rows, side, sampling_ratio=1, aligned=True)

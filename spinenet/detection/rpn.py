@@ -16,53 +16,17 @@ Shapes: B images, A anchors of all levels in a row, M padded objects, P proposal
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from spinenet.detection.anchors import AnchorConfig
+from spinenet.config import Flavor, LayerConfig
 from spinenet.detection.choosing import balanced_sample, best_after_nms, take
-from spinenet.detection.matching import MatchConfig, match
+from spinenet.detection.config import MatchConfig, RPNConfig
+from spinenet.detection.matching import match
 from spinenet.detection.roi_codes import clip, decode_pixels
-from spinenet.layers import Flavor, LayerConfig
-
-
-@dataclass(frozen=True)
-class RPNConfig:
-    """Head, matching, sampling and proposals of the first stage.
-
-    `samples` anchors per picture train the scores, at most `positive_share` of them positive.
-    `candidates_train` and `candidates_test` boxes per level enter the suppression.
-    """
-
-    convs: int = 1
-    filters: int = 256
-    anchors: AnchorConfig = field(default_factory=lambda: AnchorConfig(size=3.0, scales=1))
-    positive_iou: float = 0.7
-    negative_iou: float = 0.3
-    samples: int = 256
-    positive_share: float = 0.5
-    candidates_train: int = 2000
-    candidates_test: int = 1000
-    nms_iou: float = 0.7
-    proposals: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.convs < 0:
-            raise ValueError(f"rpn.convs {self.convs} must not be negative")
-        for name in ("filters", "samples", "candidates_train", "candidates_test", "proposals"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"rpn.{name} {getattr(self, name)} must be at least 1")
-        if not 0 <= self.negative_iou <= self.positive_iou <= 1:
-            raise ValueError(
-                f"rpn.negative_iou {self.negative_iou} and rpn.positive_iou {self.positive_iou} "
-                "must be overlaps with the first not above the second"
-            )
-        if not 0 <= self.positive_share <= 1:
-            raise ValueError(f"rpn.positive_share {self.positive_share} must be in [0, 1]")
 
 
 class RPNOutput(NamedTuple):

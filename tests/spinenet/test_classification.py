@@ -10,11 +10,11 @@ from spinenet.backbone import SpineNetConfig
 from spinenet.classification import (
     Classifier,
     ClassifierConfig,
-    ResNetConfig,
     build_classifier,
     mean_of_levels,
 )
 from spinenet.complexity import complexity
+from spinenet.config import ResNetConfig
 from spinenet.layers import LayerConfig
 
 REFERENCE = np.load(Path(__file__).parents[1] / "reference" / "classification.npz")

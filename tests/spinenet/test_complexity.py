@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spinenet.backbone import SpineNet, SpineNetConfig
-from spinenet.complexity import complexity
+from spinenet.complexity import complexity, without_values
 from spinenet.derivations import sequential
 from spinenet.detection.head import HeadConfig
 from spinenet.detection.retinanet import RetinaNet, RetinaNetConfig, build_retinanet
@@ -104,6 +104,25 @@ def test_linear_layers_count_too():
     counted = complexity(model, 32)
     assert round(counted.macs_b * 1e9) == by_operators(model.to("meta"), (32, 32)) == 30
     assert round(counted.params_m * 1e6) == 40
+
+
+@pytest.mark.parametrize("backbone", [SPINENET_49S, ResNetFPNConfig(), MOBILE])
+def test_networks_without_values_have_every_shape_and_draw_nothing(backbone):
+    config, before = RetinaNetConfig(backbone=backbone), torch.get_rng_state()
+    with without_values():
+        model = build_retinanet(config, num_classes=7)
+    assert all(p.is_meta for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), before)
+    real = build_retinanet(config, num_classes=7)
+    shapes = {name: value.shape for name, value in real.state_dict().items()}
+    assert {name: value.shape for name, value in model.state_dict().items()} == shapes
+    assert complexity(model, 64) == complexity(real, 64)
+
+
+def test_weights_are_drawn_again_after_networks_without_values():
+    with without_values():
+        nn.Linear(3, 3)
+    assert nn.init.ones_(torch.empty(2)).tolist() == [1, 1]
 
 
 def test_modules_add_up_to_the_whole():

@@ -27,7 +27,8 @@ from spinenet.checkpoints.bundle import Bundle
 from spinenet.checkpoints.errors import CheckpointError
 from spinenet.checkpoints.load import official_variables
 from spinenet.checkpoints.object_graph import GRAPH, VALUE
-from spinenet.classification import ClassifierConfig, ResNetConfig, build_classifier
+from spinenet.classification import ClassifierConfig, build_classifier
+from spinenet.config import ResNetConfig
 from spinenet.detection.head import HeadConfig
 from spinenet.detection.mask_rcnn import MaskRCNNConfig, build_mask_rcnn
 from spinenet.detection.retinanet import RetinaNet, RetinaNetConfig, build_retinanet
