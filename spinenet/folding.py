@@ -33,15 +33,19 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     with torch.no_grad(), watch:
         watch.also_read(tree_leaves(twin(images)))
     feeds = {norm: conv for norm, conv in watch.feeds.items() if conv not in watch.read_elsewhere}
-    fused = {
-        norm: fuse_conv_bn_eval(twin.get_submodule(conv), twin.get_submodule(norm))  # type: ignore[type-var]
-        for norm, conv in feeds.items()
-    }
+    fused = {norm: _fused(twin, conv, norm) for norm, conv in feeds.items()}
     for norm, convolution in fused.items():
         twin.set_submodule(norm, convolution)
     for conv in set(feeds.values()):
         twin.set_submodule(conv, nn.Identity())
     return twin
+
+
+def _fused(model: nn.Module, conv_name: str, norm_name: str) -> nn.Conv2d:
+    conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, _BatchNorm)
+    return fuse_conv_bn_eval(conv, norm)
 
 
 class _Watch(TorchFunctionMode):

@@ -59,7 +59,7 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Te
 
     Channel 0 is the background's own output; like the official head it only ever sees negatives.
     """
-    total: Tensor = _FocalSum.apply(logits, labels, alpha, gamma)  # type: ignore[no-untyped-call]
+    total: Tensor = _FocalSum.apply(logits, labels, alpha, gamma)
     return total
 
 
@@ -84,7 +84,7 @@ class _FocalSum(torch.autograd.Function):
         return (1 - alpha) * loss.sum() + correction.sum()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
         return slope * gradient, None, None, None
 
