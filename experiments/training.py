@@ -79,6 +79,7 @@ def train(
         if (done := read_result(folder)) is not None:
             return done  # another process finished it while this one waited for its turn
         (folder / "failure.json").unlink(missing_ok=True)
+        keep_freed_memory()
         try:
             return _train(recipe, run_id, folder, runtime, send)
         except Exception as error:
@@ -90,7 +91,6 @@ def train(
 def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send) -> Result:
     start = time.perf_counter()
     torch.set_num_threads(recipe.train.threads)
-    keep_freed_memory()
     facts = environment()
     write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
     write_atomically(folder / "environment.json", json.dumps(facts, indent=1))
