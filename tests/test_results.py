@@ -27,7 +27,9 @@ def stored(study_name: str, profile: str) -> tuple[Study, list[Cell]]:
 @pytest.mark.parametrize("profile", STORES)
 def test_every_stored_run_is_one_of_todays_recipes(profile):
     _, grid = stored("ladder", profile)
-    assert {c.run_id for c in grid} == {r.run_id for r in STORES[profile].results()}
+    found = {r.run_id for r in STORES[profile].results()}
+    expected = {c.run_id for c in grid}
+    assert found == expected if profile == "embedded" else found <= expected
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/embedded.md"])
