@@ -31,11 +31,11 @@ from datamodules.transforms import MEAN_RGB, STD_RGB
 from experiments.bench.contest import Precision, Settings
 from experiments.module import DetectionModule
 from experiments.networks import build
-from experiments.optimizer import build_optimizer
+from experiments.optimizer import add_l2, build_optimizer
 from experiments.recipe import Recipe, TrainConfig
-from spinenet.detection.mask_rcnn import MaskRCNNConfig
-from spinenet.detection.retinanet import RetinaNetConfig, build_backbone
-from spinenet.layers import LayerConfig
+from spinenet.config import LayerConfig
+from spinenet.detection.config import MaskRCNNConfig, RetinaNetConfig
+from spinenet.detection.retinanet import build_backbone
 from spinenet.torchvision_models import TorchvisionBackbone
 from spinenet.zoo import BackboneConfig, Model
 
@@ -161,6 +161,7 @@ def _step(
             total = loss()
         optimizer.zero_grad()
         total.backward()
+        add_l2(optimizer)  # theirs has none, its SGD decays by itself
         if clip_norm:
             nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
         optimizer.step()

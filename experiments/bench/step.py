@@ -24,9 +24,7 @@ from experiments.bench.detectors import (
     torchvision_retinanet,
     torchvision_step,
 )
-from spinenet.detection.mask_rcnn import MaskRCNNConfig
-from spinenet.detection.retinanet import RetinaNetConfig
-from spinenet.detection.rois import ROIConfig
+from spinenet.detection.config import MaskRCNNConfig, RetinaNetConfig, ROIConfig
 from spinenet.zoo import model
 
 
