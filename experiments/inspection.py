@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
 from experiments.grid import counts
+from experiments.provenance import usable_cores
 from experiments.study import PaperValue, Study, Variant, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
@@ -65,7 +65,7 @@ def free_cores() -> int:
     """Processes that counting may take: one per core where forking is safe, else one."""
     if sys.platform != "linux" or threading.active_count() > 1:
         return 1  # a fork has only the thread that made it, and macOS's libraries do not allow it
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    return min(usable_cores(), MOST_PROCESSES)
 
 
 def _count_rows(

@@ -37,6 +37,13 @@ def environment() -> dict[str, Any]:
     }
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on; all of the machine's where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _git(*arguments: str) -> str:
     """What git says of the checkout this package is in; empty for an installed package."""
     try:

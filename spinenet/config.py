@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 Activation = Literal["relu", "swish", "hard_swish"]
 Flavor = Literal["tf1", "tf2"]
 Fusion = Literal["add", "concat"]
-FUSIONS = ("add", "concat")
+FUSIONS = get_args(Fusion)
 Neck = Literal["fpn", "nas-fpn", "pan"]
-NECKS = ("fpn", "nas-fpn", "pan")
+NECKS = get_args(Neck)
 Depth = Literal[34, 50, 101, 152]
-DEPTHS = (34, 50, 101, 152)
+DEPTHS = get_args(Depth)
 STAGE_WIDTHS = (64, 128, 256, 512)
 STEM_FILTERS, MOBILE_STEM_FILTERS = 64, 8
 

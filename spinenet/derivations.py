@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
 from spinenet.genotype import BOTTLENECK, Genotype, GenotypeError
+from spinenet.naming import unknown
 
 Derivation = Callable[[Genotype], Genotype]
 
@@ -65,9 +65,7 @@ def derive(genotype: Genotype, steps: Sequence[str]) -> Genotype:
     """Apply named derivations in order. Raises GenotypeError for an unknown name."""
     for step in steps:
         if step not in DERIVATIONS:
-            near = get_close_matches(step, DERIVATIONS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise GenotypeError(f"no derivation {step!r}; {hint}known: {', '.join(DERIVATIONS)}")
+            raise GenotypeError(unknown("derivation", step, DERIVATIONS))
         genotype = DERIVATIONS[step](genotype)
     return genotype
 

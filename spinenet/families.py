@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from spinenet.genotype import BOTTLENECK, OUTPUT_LEVELS, Genotype, GenotypeError
+from spinenet.naming import unknown
 
 TABLE_1 = "SpineNet (CVPR 2020) table 1"
 ABLATION = "SpineNet (CVPR 2020) ablation of scale permutation (table 7 in v3)"
@@ -87,7 +87,5 @@ FAMILIES = {
 def family(name: str) -> Family:
     """A family by name. Raises GenotypeError with the nearest name for an unknown one."""
     if name not in FAMILIES:
-        near = get_close_matches(name, FAMILIES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise GenotypeError(f"no family {name!r}; {hint}known: {', '.join(FAMILIES)}")
+        raise GenotypeError(unknown("family", name, FAMILIES))
     return FAMILIES[name]

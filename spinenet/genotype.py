@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from spinenet.naming import unknown
 
 BOTTLENECK, RESIDUAL, MBCONV = "bottleneck", "residual", "mbconv"
 EXPANSION = {
@@ -229,11 +230,8 @@ def load(name_or_path: str | Path, *, relative_to: Path | None = None) -> Genoty
 def _load_shipped(name: str) -> Genotype:
     path = SHIPPED / f"{name}.yaml"
     if not path.is_file():
-        near = get_close_matches(name, shipped(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise GenotypeError(
-            f"no genotype {name!r}; {hint}shipped: {', '.join(shipped())}; or give a .yaml file"
-        )
+        complaint = unknown("genotype", name, shipped(), "shipped")
+        raise GenotypeError(f"{complaint}; or give a .yaml file")
     return from_yaml(path.read_text(), origin=path.name)
 
 

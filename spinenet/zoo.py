@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 
 from spinenet import genotype as genotypes
 from spinenet.config import (
@@ -31,6 +30,7 @@ from spinenet.detection.config import (
     RetinaNetConfig,
     RPNConfig,
 )
+from spinenet.naming import unknown
 
 BackboneConfig = SpineNetConfig | ResNetFPNConfig
 
@@ -170,7 +170,5 @@ MODELS: dict[str, Callable[[], Model]] = {
 def model(name: str) -> Model:
     """A model of the paper by name. Raises ValueError with the nearest name for an unknown one."""
     if name not in MODELS:
-        near = get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no model {name!r}; {hint}known: {', '.join(MODELS)}")
+        raise ValueError(unknown("model", name, MODELS))
     return MODELS[name]()

@@ -18,6 +18,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from experiments.callbacks import Event
+from experiments.provenance import usable_cores
 from experiments.store import Failure, Store, write_failure
 from experiments.study import Cell
 from experiments.training import Runtime, train
@@ -47,11 +48,8 @@ def default_workers(cells: Sequence[Cell]) -> int:
     if torch.cuda.is_available():
         return min(len(cells), torch.cuda.device_count())
     threads = max(cell.recipe.train.threads for cell in cells)
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(len(cells), cores // threads, memory // MEMORY_PER_RUN))
+    return max(1, min(len(cells), usable_cores() // threads, memory // MEMORY_PER_RUN))
 
 
 def run_cells(
