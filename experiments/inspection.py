@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
+from itertools import chain, compress, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from typing import Any
 from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
 from experiments.grid import counts
 from experiments.provenance import usable_cores
+from experiments.recipe import Recipe
 from experiments.study import PaperValue, Study, Variant, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
+from spinenet.config import ResNetConfig, ResNetFPNConfig
 
 # The studies whose rows are the paper's models.
 MODEL_STUDIES = (
@@ -72,16 +74,32 @@ def _count_rows(
     models: Sequence[tuple[Study, Variant]], processes: int
 ) -> Sequence[dict[str, Any]]:
     """A row for each model, in order."""
+    recipes = [from_tree(variant_tree(s, v, None), origin=s.id) for s, v in models]
+    jobs = [(s, v, recipe) for (s, v), recipe in zip(models, recipes, strict=True)]
     if processes == 1:
-        return [_count_row(*model) for model in models]
-    for library in ("experiments.networks", "timm"):  # once, for all processes
-        import_module(library)
+        return _counted(jobs)
+    import_module("experiments.networks")  # once, for all processes
+    # One process counts all that need timm: to import it takes as long as to count the rest.
+    with_timm = [_builds_with_timm(recipe) for recipe in recipes]
+    groups = [list(compress(jobs, with_timm))]
+    groups += [[job] for job, needed in zip(jobs, with_timm, strict=True) if not needed]
     with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
-        return list(pool.map(_count_row, *zip(*models, strict=True)))
+        slow, *others = pool.map(_counted, groups)
+    first, rest = iter(slow), chain.from_iterable(others)
+    return [next(first if needed else rest) for needed in with_timm]
 
 
-def _count_row(study: Study, variant: Variant) -> dict[str, Any]:
-    recipe = from_tree(variant_tree(study, variant, None), origin=study.id)
+def _builds_with_timm(recipe: Recipe) -> bool:
+    layers = recipe.model.layers
+    drops = layers.stochastic_depth > 0 or layers.drop_block > 0
+    return drops or isinstance(recipe.model.backbone, ResNetConfig | ResNetFPNConfig)
+
+
+def _counted(jobs: Sequence[tuple[Study, Variant, Recipe]]) -> list[dict[str, Any]]:
+    return [_count_row(*job) for job in jobs]
+
+
+def _count_row(study: Study, variant: Variant, recipe: Recipe) -> dict[str, Any]:
     found = counts(recipe, study.classes)
     macs, params = variant.paper.get("macs_b"), variant.paper.get("params_m")
     return {
