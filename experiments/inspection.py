@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
-from itertools import chain, compress, islice
-from multiprocessing import get_context
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
+from experiments.counting import count_full_size, full_size
 from experiments.grid import counts
-from experiments.provenance import usable_cores
-from experiments.recipe import Recipe
 from experiments.study import PaperValue, Study, Variant, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
-from spinenet.config import ResNetConfig, ResNetFPNConfig
+
+if TYPE_CHECKING:
+    from spinenet.complexity import Complexity
 
 # The studies whose rows are the paper's models.
 MODEL_STUDIES = (
@@ -32,7 +27,6 @@ MODEL_STUDIES = (
     "inaturalist",
 )
 COUNT_HEADER = ["model", "px", "MACs B", "printed", "diff", "params M", "printed", "diff"]
-MOST_PROCESSES = 8  # a model takes a tenth of a second; more would only be started and ended
 CLOSE = 0.01  # what a printed count may differ by
 
 STUDY_KEYS = {"variants", "claims", "recipe", "set"}
@@ -59,52 +53,16 @@ def model_tables(processes: int = 1) -> list[CountTable]:
     """Every model of the paper, by task, counted by so many processes."""
     studies = [load_study(name) for name in MODEL_STUDIES]
     models = [(study, variant) for study in studies for variant in study.published]
-    rows = iter(_count_rows(models, processes))
+    counted = zip(models, count_full_size(models, processes), strict=True)
+    rows = (_count_row(*model, found) for model, found in counted)
     return [CountTable(s.title, tuple(islice(rows, len(s.published)))) for s in studies]
 
 
-def free_cores() -> int:
-    """Processes that counting may take: one per core where forking is safe, else one."""
-    if sys.platform != "linux" or threading.active_count() > 1:
-        return 1  # a fork has only the thread that made it, and macOS's libraries do not allow it
-    return min(usable_cores(), MOST_PROCESSES)
-
-
-def _count_rows(
-    models: Sequence[tuple[Study, Variant]], processes: int
-) -> Sequence[dict[str, Any]]:
-    """A row for each model, in order."""
-    recipes = [from_tree(variant_tree(s, v, None), origin=s.id) for s, v in models]
-    jobs = [(s, v, recipe) for (s, v), recipe in zip(models, recipes, strict=True)]
-    if processes == 1:
-        return _counted(jobs)
-    import_module("experiments.networks")  # once, for all processes
-    # One process counts all that need timm: to import it takes as long as to count the rest.
-    with_timm = [_builds_with_timm(recipe) for recipe in recipes]
-    groups = [list(compress(jobs, with_timm))]
-    groups += [[job] for job, needed in zip(jobs, with_timm, strict=True) if not needed]
-    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
-        slow, *others = pool.map(_counted, groups)
-    first, rest = iter(slow), chain.from_iterable(others)
-    return [next(first if needed else rest) for needed in with_timm]
-
-
-def _builds_with_timm(recipe: Recipe) -> bool:
-    layers = recipe.model.layers
-    drops = layers.stochastic_depth > 0 or layers.drop_block > 0
-    return drops or isinstance(recipe.model.backbone, ResNetConfig | ResNetFPNConfig)
-
-
-def _counted(jobs: Sequence[tuple[Study, Variant, Recipe]]) -> list[dict[str, Any]]:
-    return [_count_row(*job) for job in jobs]
-
-
-def _count_row(study: Study, variant: Variant, recipe: Recipe) -> dict[str, Any]:
-    found = counts(recipe, study.classes)
+def _count_row(study: Study, variant: Variant, found: Complexity) -> dict[str, Any]:
     macs, params = variant.paper.get("macs_b"), variant.paper.get("params_m")
     return {
         "model": variant.label,
-        "side": recipe.data.transform.side,
+        "side": full_size(study, variant).data.transform.side,
         "macs_b": f"{found.macs_b:.2f}",
         "macs_b_paper": printed(macs),
         "macs_b_difference": _agreement(found.macs_b, macs),

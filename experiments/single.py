@@ -13,7 +13,7 @@ from datamodules import open_data
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
 from experiments.errors import UserError
 from experiments.module import Files, TaskModule
-from experiments.recipe import Recipe, run_id
+from experiments.recipe import Recipe, run_id, to_tree
 from experiments.scoring import Scores
 from experiments.store import Result, Store, write_atomically
 from experiments.study import with_source
@@ -64,7 +64,14 @@ def evaluate_weights(
     _check_labels(given, loaded)
     found, files = _validate(make_module(given.network(), recipe, loaded), loaded)
     folder = output or given.path.parent / "eval"
-    scores = {"metrics": found.metrics, "by_class": found.by_class}
+    scores = {
+        "metrics": found.metrics,
+        "by_class": found.by_class,
+        "pictures": len(loaded.val_set),
+        "data": {"kind": recipe.data.source.kind, "fingerprint": loaded.fingerprint},
+        "recipe": to_tree(recipe),
+        "origin": given.origin,
+    }
     for name, content in (files | {"scores.json": scores}).items():
         write_atomically(folder / name, json.dumps(content))
     return found.metrics, folder

@@ -72,8 +72,7 @@ def load_profile(name: str) -> Profile:
     """A profile that comes with the package, or a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     if not path.is_file():
-        known = [p.stem for p in PROFILES.glob("*.yaml")]
-        raise UserError(f"no profile {name!r}; {did_you_mean(name, known)}")
+        raise UserError(f"no profile {name!r}; {did_you_mean(name, shipped_profiles())}")
     data = read_yaml(path)
     base = Profile(path.stem, "")
     if "base" in data:
@@ -118,6 +117,11 @@ def shipped_studies() -> list[str]:
         for p in files("ablations").iterdir()
         if p.name.endswith(".yaml")
     )
+
+
+def shipped_profiles() -> list[str]:
+    """Names of the profiles that come with the package."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
 def _study_path(name: str) -> Path:

@@ -79,7 +79,7 @@ def make_report(study: Study, cells: Sequence[Cell], store: Store) -> Report:
         if v.id in chosen or (v.unpublished and is_whole)
     )
     full = {row.variant.id: row.full for row in rows if row.full}
-    deviations: dict[str, float | None] = {m: _noise(results, m) for m in study.metrics}
+    deviations: dict[str, float | None] = {m: noise(results, m) for m in study.metrics}
     deviation = deviations[study.metrics[0]]
     claims = [c for c in study.claims if c.a in full and c.b in full]
     seeds = max((len(r) for r in results.values()), default=0)
@@ -95,7 +95,7 @@ def make_report(study: Study, cells: Sequence[Cell], store: Store) -> Report:
     )
 
 
-def _noise(results: Mapping[str, Mapping[int, Result]], metric: str) -> float | None:
+def noise(results: Mapping[str, Mapping[int, Result]], metric: str) -> float | None:
     """Spread over seeds, pooled over the variants that learn; one stuck at zero has none to add."""
     groups = [list(metric_values(r, metric).values()) for r in results.values()]
     return statistics.pooled_deviation([g for g in groups if g and sum(g) / len(g) > LEARNED])

@@ -31,12 +31,15 @@ class Label:
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file's content; `labels` leaves out the background, where there is one."""
+    """A weights file's content; `labels` leaves out the background, where there is one. `origin` is
+    empty for weights trained here.
+    """
 
     path: Path
     recipe: Recipe
     labels: dict[int, Label]
     state: dict[str, Tensor]
+    origin: dict[str, str]
 
     def network(self) -> nn.Module:
         """The network with these weights, in evaluation mode.
@@ -61,10 +64,18 @@ def labels_of(data: DataModule) -> dict[int, Label]:
     return {n: Label(categories.get(n, n), name) for n, name in data.class_names.items()}
 
 
-def write_weights(path: Path, network: nn.Module, recipe: Recipe, labels: dict[int, Label]) -> None:
-    """Write a weights file, whole or not at all."""
+def write_weights(
+    path: Path,
+    network: nn.Module,
+    recipe: Recipe,
+    labels: dict[int, Label],
+    origin: dict[str, str] | None = None,
+) -> None:
+    """Write a weights file, whole or not at all; `origin` says where foreign weights are from."""
     described = {str(number): asdict(label) for number, label in labels.items()}
     metadata = {"recipe": json.dumps(to_tree(recipe)), "labels": json.dumps(described)}
+    if origin:
+        metadata["origin"] = json.dumps(origin)
     partial = path.with_suffix(".partial")
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, partial, metadata)
     partial.replace(path)
@@ -88,4 +99,4 @@ def read_weights(run_or_file: Path) -> Weights:
         )
     recipe = from_tree(json.loads(metadata["recipe"]), origin=path.name)
     labels = {int(k): Label(**v) for k, v in json.loads(metadata["labels"]).items()}
-    return Weights(path, recipe, labels, state)
+    return Weights(path, recipe, labels, state, json.loads(metadata.get("origin", "{}")))

@@ -26,9 +26,21 @@ def main() -> None:
     # Libraries make objects by the hundred thousand and keep them: looking through them for garbage
     # as often as Python does takes a sixth of a short command.
     gc.set_threshold(100_000, 20, 20)
-    from experiments.cli import bench, export, grid, importing, inspect, predict, run, show
+    from experiments.cli import (
+        bench,
+        compare,
+        export,
+        grid,
+        importing,
+        inspect,
+        ledger,
+        predict,
+        run,
+        show,
+    )
 
-    for module in (grid, inspect, show, run, predict, export, importing, bench):
+    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench)
+    for module in commands:
         module.register(app)
     try:
         app()

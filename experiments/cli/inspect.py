@@ -27,7 +27,8 @@ def models(
 
     Example: spinenet models
     """
-    from experiments.inspection import COUNT_HEADER, free_cores, model_tables
+    from experiments.counting import free_cores
+    from experiments.inspection import COUNT_HEADER, model_tables
 
     listed = model_tables(free_cores())
     if as_json:

@@ -13,7 +13,7 @@ from experiments import inspection
 from experiments.study import PaperValue
 
 COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
-COMMANDS += ["show", "predict", "export", "import", "bench", "speed"]
+COMMANDS += ["show", "predict", "export", "import", "bench", "speed", "ledger", "compare"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

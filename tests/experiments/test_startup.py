@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.counting import free_cores
 from experiments.grid import counts
-from experiments.inspection import free_cores
 from experiments.planning import planned_rows, status_rows
 from experiments.store import Store
 from experiments.study import Cell, Selection, Study, cells

@@ -1,0 +1,86 @@
+"""ledger: every number that the paper printed, and what can be said of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli.options import RUNS, JsonOption
+
+if TYPE_CHECKING:
+    from experiments.ledger.report import Ledger
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(ledger)
+
+
+def ledger(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of runs. Repeatable."),
+    ] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option("--scores", help="scores.json of an imported checkpoint. Repeatable."),
+    ] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only lines with this status, written out.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Write every number out.")] = False,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Replace the ledger's block in a Markdown file.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say of every printed number whether it holds here, or why that is not known.
+
+    Example: spinenet ledger --runs results/embedded --runs results/embedded-long
+    """
+    from experiments.counting import free_cores
+    from experiments.errors import UserError, did_you_mean
+    from experiments.ledger.report import STATUSES, make_ledger, to_markdown
+    from experiments.store import Store
+    from experiments.tables import replace_block
+
+    if status is not None and status not in STATUSES:
+        raise UserError(f"--status {status}: unknown; {did_you_mean(status, STATUSES)}")
+    stores = [Store(folder) for folder in runs or [RUNS]]
+    made = make_ledger(stores, scores or [], free_cores())
+    if into is not None:
+        replace_block(into, "ledger", to_markdown(made))
+    elif as_json:
+        lines = [asdict(entry) for entry in made.entries if status in (None, entry.status)]
+        typer.echo(json.dumps(lines, indent=1))
+    elif markdown:
+        typer.echo(to_markdown(made))
+    else:
+        _print(made, status, all_)
+
+
+def _print(made: Ledger, status: str | None, is_whole: bool) -> None:
+    from experiments.cli.render import console, table
+    from experiments.ledger.report import by_place, summary
+
+    if status is None:
+        console.print("[bold]The ledger[/]", highlight=False)
+        console.print(table(["status", "lines", "meaning"], summary(made.entries)))
+    shown = made.entries if is_whole or status else made.claims + made.sentences
+    for place, entries in by_place([e for e in shown if status in (None, e.status)]):
+        console.print(f"\n[bold]{place}[/]", highlight=False)
+        for entry in entries:
+            console.print(
+                f"  {entry.subject}: {entry.quantity} {entry.printed} [bold]{entry.status}[/] "
+                f"{entry.found}",
+                highlight=False,
+            )
+            if entry.detail:
+                console.print(f"    {entry.detail}", style="dim", highlight=False)
+    if status is None and not is_whole:
+        console.print("\n--all writes out every number, --status those of one status.", style="dim")

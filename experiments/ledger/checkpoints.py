@@ -1,0 +1,95 @@
+"""Scores of imported official checkpoints, which confirm printed accuracy without training.
+
+`spinenet eval` writes `scores.json` beside what it found; for weights that `spinenet import` made,
+it says which network of which code base they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.errors import UserError
+from experiments.ledger.printed import Printed
+
+SWISH_STUDIES = ("mobile/", "classification_improved/")
+TASKS = {"one_stage": "retinanet", "two_stage": "mask-rcnn", "mobile": "retinanet"}
+CODE_BASES = {"tpu": "tensorflow/tpu", "garden": "the Model Garden"}
+VALIDATION_PICTURES = {
+    "COCO val2017": 5000,
+    "ImageNet": 50_000,
+    "iNaturalist-2017": 95_986,
+    "iNaturalist-bbox": 48_736,
+}
+
+
+@dataclass(frozen=True)
+class CheckpointScores:
+    """Metrics in percent of one imported checkpoint on a validation split of so many pictures, and
+    which network of which code base it is.
+    """
+
+    metrics: Mapping[str, float]
+    pictures: int
+    model: str
+    task: str
+    code_base: str
+    activation: str
+    side: int
+
+    def answers(self, number: Printed) -> bool:
+        """Whether this is a measurement of the printed number: the same network and data, and the
+        activation of its protocol. A table of one code base's zoo asks for that code base.
+        """
+        base = next((v for k, v in CODE_BASES.items() if number.table.startswith(k)), "")
+        return (
+            number.quantity in self.metrics
+            and self.model == zoo_name(number.model)
+            and self.task == TASKS.get(number.variant.partition("/")[0], "classifier")
+            and self.side == number.side
+            and self.pictures == VALIDATION_PICTURES.get(number.data)
+            and base in ("", self.code_base)
+            and (self.activation == "swish") == is_swish(number)
+        )
+
+
+def zoo_name(model: str) -> str:
+    """What `spinenet import --model` calls a printed network."""
+    name = model.lower().replace(" ", "-")
+    resnet = name.removeprefix("resnet-")
+    return name if resnet == name else f"r{resnet}-fpn"
+
+
+def is_swish(number: Printed) -> bool:
+    """Whether the printed network was trained with swish: protocol C and its kin."""
+    return number.protocol == "C" or number.variant.startswith(SWISH_STUDIES)
+
+
+def read_scores(path: Path) -> CheckpointScores:
+    """One `scores.json`. Raises UserError for another file, and for weights that were not
+    imported.
+    """
+    try:
+        data = json.loads(path.read_text())
+        origin, recipe = data["origin"], data["recipe"]
+        metrics, pictures = data["metrics"], data["pictures"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `spinenet eval` writes it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not a scores.json as `spinenet eval` writes it: {error!r}; evaluate again"
+        ) from None
+    if not origin:
+        raise UserError(
+            f"{path}: these weights were not imported from an official checkpoint, so they confirm "
+            "nothing printed; runs of one's own are found in a store (--runs)"
+        )
+    return CheckpointScores(
+        metrics=metrics,
+        pictures=pictures,
+        activation=recipe["model"]["layers"]["activation"],
+        side=recipe["data"]["transform"]["side"],
+        **origin,
+    )

@@ -1,0 +1,256 @@
+"""The ledger: printed numbers are consistent and each gets the status that it deserves."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.claims import Judgement
+from experiments.counting import full_size
+from experiments.errors import UserError
+from experiments.ledger.checkpoints import CheckpointScores, read_scores, zoo_name
+from experiments.ledger.entries import Entry, judge_number, networks
+from experiments.ledger.printed import Printed, Sentence, load_book
+from experiments.ledger.report import MEANINGS, STATUSES, make_ledger, to_markdown
+from experiments.ledger.verdicts import Verdict, judge_claim, judge_sentence
+from experiments.store import Store
+from experiments.study import COUNTED, Claim
+from experiments.study_file import load_study, shipped_studies
+from spinenet import zoo
+from spinenet.complexity import Complexity
+
+ROOT = Path(__file__).parents[2]
+BOOK = load_book()
+STUDIES = {name: load_study(name) for name in shipped_studies()}
+NETWORKS = networks(STUDIES)
+COUNTS = {"one_stage/spinenet-49": Complexity(85.284, 28.54, {})}
+
+NUMBER = Printed(
+    table="tpu-zoo-retinanet",
+    place="model zoo",
+    model="SpineNet-49",
+    quantity="AP",
+    value=42.8,
+    sources=("tpu_zoo",),
+    variant="one_stage/spinenet-49",
+    data="COCO val2017",
+    protocol="B",
+    side=640,
+)
+SCORES = CheckpointScores(
+    metrics={"AP": 42.85},
+    pictures=5000,
+    model="spinenet-49",
+    task="retinanet",
+    code_base="tensorflow/tpu",
+    activation="relu",
+    side=640,
+)
+CLAIM = Claim("better", "A beats B", "a", "b", "greater", "table 2", paper=2.9)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory):
+    return make_ledger([Store(tmp_path_factory.mktemp("no-runs"))])
+
+
+def changed(number: Printed, **facts: object) -> Printed:
+    return Printed(**{**number.__dict__, **facts})
+
+
+class TestPrinted:
+    def test_every_number_names_a_network_and_sources_that_exist(self):
+        assert len(BOOK.numbers) > 400
+        for number in BOOK.numbers:
+            assert number.variant in NETWORKS or not number.variant, number
+            assert set(number.sources) <= set(BOOK.sources), number
+
+    def test_every_sentence_is_judged_by_claims_that_exist_or_says_why_not(self):
+        claims = {f"{s.id}/{c.id}" for s in STUDIES.values() for c in s.claims}
+        for said in BOOK.sentences:
+            assert set(said.judged_by) <= claims
+            assert bool(said.judged_by) + bool(said.beyond) + bool(said.open) == 1, said
+
+    def test_a_row_is_about_the_network_of_its_size(self):
+        for number in BOOK.numbers:
+            study, variant = NETWORKS.get(number.variant, (None, None))
+            if study is not None and not variant.unpublished and number.side:
+                assert full_size(study, variant).data.transform.side == number.side, number
+
+    def test_studies_print_what_the_book_prints(self):
+        """A study repeats printed values where its reader needs them; none may differ."""
+        printed = {}
+        for n in BOOK.numbers:
+            if not n.beyond:
+                printed.setdefault(n.quantity, set()).add(n.value)
+        for study in STUDIES.values():
+            for variant in study.variants.values():
+                for metric, value in variant.paper.items():
+                    assert value.value in printed[metric], (study.id, variant.id, metric)
+
+    @pytest.mark.parametrize(
+        ("value", "rounding"), [(85.4, 0.05), (2.34, 0.005), (524, 0.5), (1885.0, 0.05)]
+    )
+    def test_rounding_is_half_the_last_digit(self, value, rounding):
+        assert changed(NUMBER, value=value).rounding == pytest.approx(rounding)
+
+
+class TestNumbers:
+    def judged(self, number: Printed, scores: tuple[CheckpointScores, ...] = ()) -> Entry:
+        return judge_number(number, NETWORKS, COUNTS, scores)
+
+    @pytest.mark.parametrize(
+        ("value", "status"),
+        [(85.3, "exact"), (85.4, "within 1 %"), (86.0, "within 1 %"), (87.0, "differs")],
+    )
+    def test_counts_agree_by_their_printed_digits(self, value, status):
+        entry = self.judged(changed(NUMBER, quantity="macs_b", value=value))
+        assert entry.status == status
+        assert entry.found.startswith("85.28")
+
+    def test_accuracy_is_priced_by_its_schedule(self):
+        entry = self.judged(NUMBER)
+        assert entry.status == "not attempted"
+        work = 3 * 85.284e9 * 118_287 * 350
+        assert float(entry.detail.split()[0]) == pytest.approx(work, rel=0.05)
+        twice = self.judged(changed(NUMBER, epochs=700))
+        assert float(twice.detail.split()[0]) == pytest.approx(2 * work, rel=0.05)
+
+    @pytest.mark.parametrize(("printed", "status"), [(42.8, "confirmed"), (42.7, "not confirmed")])
+    def test_an_imported_checkpoint_confirms_what_it_scores(self, printed, status):
+        entry = self.judged(changed(NUMBER, value=printed), (SCORES,))
+        assert (entry.status, entry.found) == (status, "42.85")
+
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            {"protocol": "C"},
+            {"side": 896},
+            {"model": "SpineNet-96"},
+            {"variant": "two_stage/spinenet-49"},
+            {"table": "garden-retinanet"},
+            {"quantity": "AP50"},
+            {"data": "COCO test-dev"},
+        ],
+    )
+    def test_a_checkpoint_says_nothing_of_other_rows(self, facts):
+        assert not SCORES.answers(changed(NUMBER, **facts))
+        assert SCORES.answers(NUMBER)
+
+    def test_a_few_pictures_are_not_val2017(self):
+        few = CheckpointScores(**{**SCORES.__dict__, "pictures": 100})
+        assert not few.answers(NUMBER)
+
+    def test_test_dev_cannot_be_scored(self):
+        entry = self.judged(changed(NUMBER, data="COCO test-dev"), (SCORES,))
+        assert entry.status == "cannot be settled"
+        assert "server" in entry.detail
+
+    def test_blocks_are_counted_in_genotypes(self):
+        blocks = {"quantity": "permuted_blocks", "value": (1, 2, 4, 4, 2, 2)}
+        assert self.judged(changed(NUMBER, **blocks)).status == "exact"
+        blocks["value"] = (1, 2, 4, 4, 3, 1)
+        assert self.judged(changed(NUMBER, **blocks)).status == "differs"
+
+    def test_printed_names_are_those_of_import(self):
+        names = {n.model for n in BOOK.numbers if n.variant.startswith(("one", "two", "mob"))}
+        known = {name for name in names if zoo_name(name) in zoo.MODELS}
+        assert {"SpineNet-49", "R50-NAS-FPN", "Mobile SpineNet-49XS"} - known <= {
+            "Mobile SpineNet-49XS"
+        }
+        assert zoo_name("ResNet-152") in zoo.MODELS
+
+
+class TestClaims:
+    def entry(self, *verdicts: Verdict) -> Entry:
+        return judge_claim(STUDIES["ladder"], CLAIM, verdicts)
+
+    def verdict(self, word: str, pictures: int, profile: str = "embedded") -> Verdict:
+        judged = Judgement(CLAIM, word, 1.5, 0.5, 2.5, 0.01, seeds=3)
+        return Verdict(judged, profile, pictures)
+
+    def test_without_runs_it_is_not_attempted_and_says_how(self):
+        entry = self.entry()
+        assert entry.status == "not attempted"
+        assert "spinenet reproduce ladder" in entry.detail
+
+    def test_the_longest_runs_decide_and_the_others_are_named(self):
+        entry = self.entry(
+            self.verdict("contradicted", 9, "embedded-long"), self.verdict("replicated", 3)
+        )
+        assert entry.status == "contradicted"
+        assert entry.found == "+1.5 AP (+0.5 to +2.5), embedded-long, 3 seeds"
+        assert entry.detail == "embedded, 3 seeds: replicated"
+
+    @pytest.mark.parametrize(
+        ("statuses", "expected"),
+        [
+            (("replicated", "replicated"), "replicated"),
+            (("replicated", "inconclusive"), "inconclusive"),
+            (("replicated", "not attempted"), "not attempted"),
+            (("contradicted", "inconclusive"), "contradicted"),
+        ],
+    )
+    def test_a_sentence_is_as_good_as_its_weakest_claim(self, statuses, expected):
+        names = [f"study/{i}" for i in range(len(statuses))]
+        lines = {
+            name: Entry("", "", "claim", "", status)
+            for name, status in zip(names, statuses, strict=True)
+        }
+        said = Sentence("It does", "abstract", judged_by=tuple(names))
+        assert judge_sentence(said, lines).status == expected
+
+
+class TestLedger:
+    def test_every_number_has_a_line_with_a_status(self, empty):
+        assert len(empty.numbers) == len(BOOK.numbers)
+        assert {e.status for e in empty.entries} <= set(STATUSES) == set(MEANINGS)
+        for entry in empty.entries:
+            assert entry.found or entry.detail, entry
+
+    def test_every_printed_count_of_a_network_at_hand_agrees(self, empty):
+        counted = [e for e in empty.numbers if e.quantity in COUNTED and e.found]
+        assert len(counted) > 100
+        assert [e for e in counted if e.status == "differs"] == []
+
+    def test_the_blocks_of_table_1_are_those_of_the_networks(self, empty):
+        rows = [e for e in empty.numbers if e.quantity.endswith("_blocks")]
+        assert {e.status for e in rows if "SP18" not in e.subject and "SP39" not in e.subject} == {
+            "exact"
+        }
+
+    def test_the_page_is_that_of_the_committed_results(self):
+        stores = [Store(ROOT / "results" / name) for name in ("embedded", "embedded-long")]
+        page = (ROOT / "docs" / "ledger.md").read_text()
+        block = page.partition("<!-- table: ledger -->")[2].partition("<!-- end -->")[0]
+        assert block.strip() == to_markdown(make_ledger(stores)).strip()
+
+
+class TestCommand:
+    def test_lines_of_one_status_as_json(self, run, tmp_path):
+        _, out, _ = run("ledger", "--runs", str(tmp_path), "--status", "exact", "--json")
+        assert {line["status"] for line in json.loads(out)} == {"exact"}
+
+    def test_an_unknown_status_is_told_the_nearest(self, run):
+        code, _, err = run("ledger", "--status", "exakt")
+        assert code == 2
+        assert "did you mean 'exact'" in err
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (None, "no such file"),
+            ("{", "evaluate again"),
+            ('{"metrics": {}, "pictures": 1, "recipe": {}, "origin": {}}', "not imported"),
+        ],
+    )
+    def test_scores_that_confirm_nothing_are_refused(self, tmp_path, content, told):
+        path = tmp_path / "scores.json"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(UserError, match=told) as error:
+            read_scores(path)
+        assert re.search(r"scores\.json", str(error.value))
