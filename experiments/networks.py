@@ -24,6 +24,14 @@ def build_network(config: ModelConfig, num_classes: int) -> Network:
     return build_retinanet(config, num_classes)
 
 
+def compile_network(network: nn.Module, backend: str = "inductor") -> None:
+    """Compile what has one shape at every step: of a two-stage detector its backbone, of the others
+    the whole network. Losses and suppression stay as they are. Names of weights do not change.
+    """
+    part = network.backbone if isinstance(network, MaskRCNN) else network
+    part.compile(dynamic=False, backend=backend)
+
+
 def build(recipe: Recipe, num_classes: int) -> nn.Module:
     """The network of a recipe, initialised from its seed."""
     torch.manual_seed(recipe.seed)

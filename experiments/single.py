@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -34,7 +33,7 @@ def compose_recipe(
     return recipe if seed is None else replace(recipe, seed=seed)
 
 
-def train_one(recipe: Recipe, runs: Path, workers: int, wandb: Any) -> tuple[Path, Result]:
+def train_one(recipe: Recipe, runs: Path, runtime: Runtime) -> tuple[Path, Result]:
     """Train a recipe in the store, or return what it has already."""
     source = open_data(recipe.data.source)
     source.prepare()
@@ -42,7 +41,6 @@ def train_one(recipe: Recipe, runs: Path, workers: int, wandb: Any) -> tuple[Pat
     folder = store.folder(identity, recipe.name)
     done = store.result(identity)
     if done is None:
-        runtime = Runtime(num_workers=workers, wandb=wandb, group="train", progress_bar=True)
         done = train(recipe, identity, folder, runtime)
     return folder, done
 

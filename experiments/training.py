@@ -25,7 +25,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from experiments.allocator import keep_freed_memory
 from experiments.callbacks import FiniteLoss, FrozenNorms, Report, Send, device_name, moving_average
-from experiments.networks import build
+from experiments.networks import build, compile_network
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
 from experiments.store import (
@@ -42,6 +42,7 @@ from experiments.tasks import datamodule, make_module
 from experiments.tracking import HistoryLogger, WandbMode, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import complexity
+from spinenet.recompute import recompute_blocks
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +58,14 @@ def default_accelerator() -> str:
 class Runtime:
     """How a run is carried out, none of which changes its result.
 
-    `paper` has the printed values of the variant by study, for W&B's summary.
+    `recompute` saves memory by running blocks twice. `paper` has the printed values of the variant
+    by study, for W&B's summary.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
     device: int = 0
     num_workers: int = 0
+    recompute: bool = False
     wandb: WandbMode = "auto"
     group: str = ""
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
@@ -103,6 +106,10 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     data.setup("fit")
     model = build(recipe, data.num_classes)
     counts = complexity(model, recipe.data.transform.side)
+    if runtime.recompute:
+        recompute_blocks(model.backbone)  # type: ignore[arg-type]
+    if recipe.train.compile:
+        compile_network(model)
     module = make_module(model, recipe, data)
     report = Report(send)
     tracker = wandb_logger(

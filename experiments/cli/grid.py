@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli.options import RUNS, JsonOption, RunsOption, WandbOption, for_study
+from experiments.cli.options import (
+    RUNS,
+    JsonOption,
+    RecomputeOption,
+    RunsOption,
+    WandbOption,
+    for_study,
+)
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ def reproduce(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once (default: by cores).")
     ] = None,
+    recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -44,7 +52,8 @@ def reproduce(
     planned = make_plan(grid, store)
     if running := planned.count("running"):
         typer.echo(f"{running} of these runs are under way in another process", err=True)
-    failures = _run_missing(study, planned, store, jobs, wandb) if planned.missing else []
+    carried_out = {"wandb": wandb, "recompute": recompute}
+    failures = _run_missing(study, planned, store, jobs, carried_out) if planned.missing else []
     _show(study, grid, store, "json" if as_json else "terminal")
     if failures:
         names = ", ".join(cell.label for cell, _ in failures)
@@ -124,7 +133,7 @@ def table(
 
 
 def _run_missing(
-    study: "Study", planned: "Plan", store: "Store", jobs: int | None, wandb: str
+    study: "Study", planned: "Plan", store: "Store", jobs: int | None, carried_out: dict[str, Any]
 ) -> "list[tuple[Cell, Failure]]":
     from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
@@ -141,7 +150,7 @@ def _run_missing(
             open_data(source).prepare()
     printed = paper_values(study, missing)
     runtimes = {
-        cell.run_id: Runtime(wandb=wandb, group=cell.profile, paper=printed[cell.run_id])  # type: ignore[arg-type]
+        cell.run_id: Runtime(group=cell.profile, paper=printed[cell.run_id], **carried_out)
         for cell in missing
     }
     try:

@@ -33,6 +33,10 @@ WandbOption = Annotated[
     Literal["auto", "online", "offline", "disabled"],
     typer.Option("--wandb", help="auto is online where a key is configured, else offline."),
 ]
+RecomputeOption = Annotated[
+    bool,
+    typer.Option("--recompute", help="Run blocks twice instead of keeping what they compute."),
+]
 
 RUNS = Path("runs")
 

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.options import RUNS, DataOption, JsonOption, RunsOption, SetOption, WandbOption
+from experiments.cli.options import (
+    RUNS,
+    DataOption,
+    JsonOption,
+    RecomputeOption,
+    RunsOption,
+    SetOption,
+    WandbOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +42,7 @@ def train(
     ] = None,
     runs: RunsOption = RUNS,
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
+    recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -42,9 +51,13 @@ def train(
     Example: spinenet train retinanet --profile embedded --data coco:my_folder
     """
     from experiments.single import compose_recipe, train_one
+    from experiments.training import Runtime
 
     composed = compose_recipe(recipe, profile=profile, data=data, changes=set_ or [], seed=seed)
-    folder, result = train_one(composed, runs, workers, wandb)
+    runtime = Runtime(
+        num_workers=workers, recompute=recompute, wandb=wandb, group="train", progress_bar=True
+    )
+    folder, result = train_one(composed, runs, runtime)
     _show(result.metrics, folder, as_json)
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from experiments import training
 from experiments.errors import UserError
 from experiments.module import DetectionModule, NonFiniteLossError
+from experiments.networks import build, compile_network
 from experiments.recipe import Recipe
 from experiments.single import compose_recipe, evaluate_weights, train_one
 from experiments.store import Store, lock, read_result
@@ -112,7 +113,7 @@ def test_every_task_trains_and_its_weights_evaluate_to_the_same_scores(
     name, metrics, file, tmp_path
 ):
     recipe = compose_recipe(name, profile="smoke", data=None, changes=[], seed=None)
-    folder, result = train_one(recipe, tmp_path, 0, "disabled")
+    folder, result = train_one(recipe, tmp_path, Runtime(wandb="disabled"))
     assert metrics <= set(result.metrics)
     assert (folder / file).is_file()
     again, written = evaluate_weights(folder, None, None, 8)
@@ -230,3 +231,20 @@ def test_weights_are_not_evaluated_on_other_classes(tiny_recipe, coco_folder, tm
 def test_building_from_a_recipe_uses_its_seed(tiny_recipe):
     a, b = (training.build(tiny_recipe, 3).state_dict() for _ in range(2))
     assert_equal(a, b)
+
+
+def test_a_compiled_network_has_the_same_losses_and_names(tiny_recipe):
+    plain, compiled = build(tiny_recipe, 3), build(tiny_recipe, 3)
+    compile_network(compiled, backend="aot_eager")
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    boxes, labels = torch.tensor([[[8.0, 8, 40, 50]]] * 2), torch.ones(2, 1, dtype=torch.long)
+    found, expected = (m.losses(images, boxes, labels).total for m in (compiled, plain))
+    torch.testing.assert_close(found, expected)
+    assert compiled._compiled_call_impl is not None
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_recomputed_activations_give_the_same_weights(tiny_recipe, tmp_path):
+    plain = run(tiny_recipe, tmp_path / "plain")
+    saving = run(tiny_recipe, tmp_path / "saving", replace(QUIET, recompute=True))
+    assert all(torch.equal(saving[name], value) for name, value in plain.items())
