@@ -21,6 +21,7 @@ from datamodules import (
     CocoFolderConfig,
     CropConfig,
     DataSourceConfig,
+    DigitsConfig,
     SourceConfig,
     TransformConfig,
 )
@@ -30,6 +31,7 @@ from spinenet.genotype import Genotype
 
 RECIPE_VERSION = 2
 CLIPPED_L2_VERSION = 3  # before it, these recipes added weight decay after clipping
+RESIZED_VERSION = 4  # before it, detectors' training pictures were resized in float32
 
 ModelConfig = RetinaNetConfig | MaskRCNNConfig | ClassifierConfig
 
@@ -189,11 +191,20 @@ def to_tree(recipe: Recipe) -> dict[str, Any]:
     return tree
 
 
+def _version(recipe: Recipe) -> int:
+    """The version of the numerics that a recipe is trained by."""
+    source, transform = recipe.data.source, recipe.data.transform
+    if isinstance(transform, TransformConfig):
+        fits = isinstance(source, DigitsConfig) and source.side == transform.side
+        if not fits or transform.scale_jitter != (1.0, 1.0):
+            return RESIZED_VERSION
+    return CLIPPED_L2_VERSION if recipe.optim.clips_l2 else RECIPE_VERSION
+
+
 def run_id(recipe: Recipe, fingerprint: str) -> str:
     """Twelve hexadecimal digits that name the result of `recipe` on data of this `fingerprint`."""
     different = semantic_fields(recipe)
-    version = CLIPPED_L2_VERSION if recipe.optim.clips_l2 else RECIPE_VERSION
-    body = {"version": version, "data": fingerprint, "fields": different}
+    body = {"version": _version(recipe), "data": fingerprint, "fields": different}
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
