@@ -68,7 +68,7 @@ def import_weights(
     except CheckpointError as error:
         raise UserError(str(error)) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    origin = {"model": name, "task": task, "code_base": SOURCES[loaded.flavor]}
+    origin = {"model": Path(name).name, "task": task, "code_base": SOURCES[loaded.flavor]}
     write_weights(path, network, recipe, labels, origin)
     what = f"{path}: {name}, {task}, from {bundle.prefix.name} of {SOURCES[loaded.flavor]}"
     return f"{what}: {_summary(loaded, recipe.model.layers, said)}"
