@@ -24,8 +24,8 @@ class PolicyConfig:
     """
 
     hidden: int = 64
-    lr: float = 5e-3
-    batch: int = 8
+    lr: float = 1e-2
+    batch: int = 4
     memory: float = 0.9
     entropy: float = 1e-2
 
