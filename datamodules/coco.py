@@ -150,6 +150,30 @@ def fingerprint(index: CocoIndex) -> str:
     return digest.hexdigest()
 
 
+def refuse_unlike(train: CocoIndex, val: CocoIndex) -> None:
+    """Raise DataError where the splits do not list the same categories."""
+    if train.categories != val.categories:
+        raise DataError(
+            f"{val.annotation_file}: 'categories' differ from {train.annotation_file}; "
+            f"both splits must list the same ids and names"
+        )
+
+
+def refuse_unseen(train: CocoIndex, val: CocoIndex) -> None:
+    """Raise DataError where validation asks for classes that training never shows."""
+    shown, asked = (
+        {label for image in split.images for label in image.labels[~image.iscrowd].tolist()}
+        for split in (train, val)
+    )
+    if unseen := sorted(asked - shown):
+        names = ", ".join(repr(val.class_names[label]) for label in unseen[:5])
+        raise DataError(
+            f"{val.annotation_file}: {len(unseen)} of {len(asked)} classes have objects here and "
+            f"none in training ({train.annotation_file}): {names}{', …' if unseen[5:] else ''}; "
+            f"annotate some in training, or remove these classes from both files"
+        )
+
+
 def _objects(rows: list[coco_file.Row], labels: dict[int, int], masks: bool) -> dict[str, Any]:
     """The fields of an ``ImageRecord`` that speak of its objects."""
     rows = sorted(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from datamodules import open_data
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
+from experiments.data_report import is_own, report_data
 from experiments.errors import UserError
 from experiments.module import Files, TaskModule
 from experiments.recipe import Recipe, run_id, to_tree
@@ -33,14 +35,21 @@ def compose_recipe(
     return recipe if seed is None else replace(recipe, seed=seed)
 
 
-def train_one(recipe: Recipe, runs: Path, runtime: Runtime) -> tuple[Path, Result]:
-    """Train a recipe in the store, or return what it has already."""
+def train_one(
+    recipe: Recipe, runs: Path, runtime: Runtime, say: Callable[[str], None] = lambda line: None
+) -> tuple[Path, Result]:
+    """Train a recipe in the store, or return what it has already. `say` hears what the user's own
+    data hold before a training.
+    """
     source = open_data(recipe.data.source)
     source.prepare()
     identity, store = run_id(recipe, source.fingerprint), Store(runs)
     folder = store.folder(identity, recipe.name)
     done = store.result(identity)
     if done is None:
+        if is_own(recipe.data.source):
+            for line in report_data(source, [recipe]).lines():
+                say(line)
         done = train(recipe, identity, folder, runtime)
     return folder, done
 

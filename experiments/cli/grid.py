@@ -137,6 +137,7 @@ def _run_missing(
 ) -> "list[tuple[Cell, Failure]]":
     from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
+    from experiments.data_report import reports_of
     from experiments.executors.local import default_workers, run_cells
     from experiments.grid import longest_first, paper_values
     from experiments.training import Runtime
@@ -148,6 +149,8 @@ def _run_missing(
     with progress_console.status("preparing the data"):
         for source in dict.fromkeys(cell.recipe.data.source for cell in missing):
             open_data(source).prepare()
+        for report in reports_of([cell.recipe for cell in missing]):
+            progress_console.print("\n".join(report.lines()), highlight=False, markup=False)
     printed = paper_values(study, missing)
     runtimes = {
         cell.run_id: Runtime(group=cell.profile, paper=printed[cell.run_id], **carried_out)

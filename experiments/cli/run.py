@@ -57,7 +57,7 @@ def train(
     runtime = Runtime(
         num_workers=workers, recompute=recompute, wandb=wandb, group="train", progress_bar=True
     )
-    folder, result = train_one(composed, runs, runtime)
+    folder, result = train_one(composed, runs, runtime, say=lambda line: typer.echo(line, err=True))
     _show(result.metrics, folder, as_json)
 
 
