@@ -1,14 +1,14 @@
-"""What the data are and whether the recipe suits them, in the few lines that a command prints before
-it trains on a user's own data.
+"""What the data are and whether the recipe suits them, in the few lines that a command prints
+before it trains on a user's own data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from datamodules import ClassSource, DataSourceConfig, Source, open_data
+from datamodules import ClassSource, DataSourceConfig, Source
 from datamodules.survey import TINY_SHARE, Survey, survey
 from experiments.fitting import Fit, anchoring, fit
 from experiments.recipe import Recipe
@@ -49,12 +49,6 @@ def report_data(source: Source | ClassSource, recipes: Sequence[Recipe]) -> Data
     if not isinstance(source, ClassSource) and found.splits["train"].objects:
         fits = [fit(source.index("train"), anchors) for anchors in settings]
     return DataReport(config.kind, str(getattr(config, "root", "")), found, tuple(fits))
-
-
-def reports_of(recipes: Sequence[Recipe]) -> Iterator[DataReport]:
-    """A report on each of the user's own data sets that the recipes train on."""
-    for config in dict.fromkeys(r.data.source for r in recipes if is_own(r.data.source)):
-        yield report_data(open_data(config), [r for r in recipes if r.data.source == config])
 
 
 def _described(report: DataReport) -> list[str]:

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 from datamodules import open_data
+from experiments.briefing import briefing
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
-from experiments.data_report import is_own, report_data
 from experiments.errors import UserError
 from experiments.module import Files, TaskModule
 from experiments.recipe import Recipe, run_id, to_tree
 from experiments.scoring import Scores
+from experiments.starting import start_changes
 from experiments.store import Result, Store, write_atomically
 from experiments.study import with_source
 from experiments.study_file import load_profile, parse_source
@@ -25,12 +26,19 @@ from experiments.weights import Weights, read_weights
 
 
 def compose_recipe(
-    name: str, *, profile: str | None, data: str | None, changes: list[str], seed: int | None
+    name: str,
+    *,
+    profile: str | None,
+    data: str | None,
+    changes: list[str],
+    seed: int | None,
+    weights: Path | None = None,
 ) -> Recipe:
-    """A recipe with a profile, data and overrides on top."""
+    """A recipe with a profile, data, overrides and the weights to start from on top."""
     tree = load_recipe(name)
     chain = load_profile(profile).changes_for(tree) if profile is not None else ()
-    tree = apply(tree, (*chain, Changes(parse_assignments(changes), "--set")))
+    overrides = Changes(parse_assignments(changes), "--set")
+    tree = apply(tree, (*chain, overrides, *start_changes(weights)))
     recipe = from_tree(with_source(tree, parse_source(data)), origin=name)
     return recipe if seed is None else replace(recipe, seed=seed)
 
@@ -38,8 +46,8 @@ def compose_recipe(
 def train_one(
     recipe: Recipe, runs: Path, runtime: Runtime, say: Callable[[str], None] = lambda line: None
 ) -> tuple[Path, Result]:
-    """Train a recipe in the store, or return what it has already. `say` hears what the user's own
-    data hold before a training.
+    """Train a recipe in the store, or return what it has already. `say` hears what there is
+    to know before a training.
     """
     source = open_data(recipe.data.source)
     source.prepare()
@@ -47,9 +55,8 @@ def train_one(
     folder = store.folder(identity, recipe.name)
     done = store.result(identity)
     if done is None:
-        if is_own(recipe.data.source):
-            for line in report_data(source, [recipe]).lines():
-                say(line)
+        for line in briefing([recipe], {recipe.data.source: source}, runtime.weights):
+            say(line)
         done = train(recipe, identity, folder, runtime)
     return folder, done
 

@@ -28,6 +28,7 @@ from experiments.callbacks import FiniteLoss, FrozenNorms, Report, Send, device_
 from experiments.networks import build, compile_network
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
+from experiments.starting import start_network
 from experiments.store import (
     Failure,
     Result,
@@ -58,14 +59,16 @@ def default_accelerator() -> str:
 class Runtime:
     """How a run is carried out, none of which changes its result.
 
-    `recompute` saves memory by running blocks twice. `paper` has the printed values of the variant
-    by study, for W&B's summary.
+    `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
+    `train.start`, found by its content. `paper` has the printed values of the variant by study, for
+    W&B's summary.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
     device: int = 0
     num_workers: int = 0
     recompute: bool = False
+    weights: Path | None = None
     wandb: WandbMode = "auto"
     group: str = ""
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
@@ -105,6 +108,9 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     data.prepare_data()
     data.setup("fit")
     model = build(recipe, data.num_classes)
+    if recipe.train.start:
+        for line in start_network(model, recipe, runtime.weights, data.class_names):
+            log.info(line)
     counts = complexity(model, recipe.data.transform.side)
     if runtime.recompute:
         recompute_blocks(model.backbone)  # type: ignore[arg-type]

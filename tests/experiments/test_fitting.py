@@ -37,7 +37,9 @@ def test_a_recipes_anchors_are_its_networks():
     two_stage = compose_recipe("mask-rcnn", profile=None, data=None, changes=[], seed=0)
     assert anchoring(two_stage).key == "model.rpn.anchors.size"
     assert anchoring(two_stage).config == two_stage.model.rpn.anchors
-    assert anchoring(compose_recipe("classifier", profile=None, data=None, changes=[], seed=0)) is None
+    assert (
+        anchoring(compose_recipe("classifier", profile=None, data=None, changes=[], seed=0)) is None
+    )
 
 
 def index_of(coco_folder):
