@@ -154,5 +154,5 @@ def _nothing_found(folder: Path, split: str) -> str:
     return (
         f"{folder}: split {split!r} not found; looked for {looked_for}, or one file of all splits, "
         f"{', '.join(WHOLE)}; the folder holds {', '.join(entries[:12]) or 'nothing'}; "
-        f"{f'{seems}; or' if seems else 'so'} rename or move the files to one of these layouts"
+        f"{f'{seems}; or ' if seems else ''}rename or move the files to one of these layouts"
     )

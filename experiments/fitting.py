@@ -69,7 +69,7 @@ def anchoring(recipe: Recipe) -> Anchoring | None:
     model, side = recipe.model, recipe.data.transform.side
     if isinstance(model, ClassifierConfig):
         return None
-    levels = OUTPUT_LEVELS
+    levels: tuple[int, ...] = OUTPUT_LEVELS
     if isinstance(model.backbone, SpineNetConfig):
         levels = tuple(model.backbone.genotype.outputs)
     if isinstance(model, RetinaNetConfig):

@@ -29,6 +29,8 @@ def main() -> None:
     from experiments.cli import (
         bench,
         compare,
+        data,
+        doctor,
         export,
         grid,
         importing,
@@ -39,7 +41,8 @@ def main() -> None:
         show,
     )
 
-    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench)
+    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, data)
+    commands = (*commands, doctor, bench)
     for module in commands:
         module.register(app)
     try:

@@ -65,7 +65,7 @@ def _shared(
     from experiments.study_file import load_profile, load_study, parse_source
 
     loaded, size = load_study(study), load_profile(profile)
-    changes = (Changes(parse_assignments(set_ or []), "--set"),)
+    changes: tuple[Changes, ...] = (Changes(parse_assignments(set_ or []), "--set"),)
     if weights is not None:
         from experiments.starting import start_changes
 
