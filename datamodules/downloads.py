@@ -58,11 +58,12 @@ def fetch(file: RemoteFile, target: Path, on_progress: Progress | None = None) -
             if error.code == RANGE_REFUSED and before:  # nothing is left to come
                 break
             raise DataError(f"{file.url}: the server answers {error.code} {error.reason}") from None
+        except URLError as error:  # nobody is there
+            raise DataError(f"{file.url}: {error.reason}") from None
         except (OSError, HTTPException) as error:
             failures = 0 if _size(part) > before else failures + 1
-            unreachable = isinstance(error, URLError)
-            if unreachable or failures == ATTEMPTS:
-                raise DataError(f"{file.url}: {error.reason if unreachable else error}") from None
+            if failures == ATTEMPTS:
+                raise DataError(f"{file.url}: {error}") from None
             time.sleep(PAUSE_S)
     try:
         check(file, part)

@@ -10,13 +10,14 @@ them; iNaturalist's md5 from the competition's page (visipedia/inat_comp, 2017).
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from datamodules.downloads import RemoteFile, check, fetch
 from datamodules.errors import DataError
 from datamodules.image_folder import ImageFolderConfig
 from datamodules.inaturalist import INaturalistBoxesConfig, INaturalistConfig
-from datamodules.opening import DataSourceConfig, open_data
+from datamodules.opening import open_data
 from datamodules.sources import CocoFolderConfig
 from datamodules.survey import survey
 from datamodules.unpacking import DEVKIT, Form, unpack
@@ -41,7 +42,7 @@ class Archive:
 class Count:
     """What a source must have: pictures, or samples, of training and validation, and classes."""
 
-    source: DataSourceConfig
+    source: CocoFolderConfig | ImageFolderConfig | INaturalistConfig | INaturalistBoxesConfig
     train: int
     val: int
     classes: int
@@ -119,7 +120,7 @@ def _get(
             raise DataError(f"{data.name} needs an account: {_by_hand(data, absent[i:], folder)}")
         try:
             say(f"fetching {file.name}")
-            fetch(file, folder / file.name, lambda now, all_, n=file.name: watch(n, now, all_))
+            fetch(file, folder / file.name, partial(watch, file.name))
         except DataError as error:
             raise DataError(f"{error}; {_by_hand(data, absent[i:], folder)}") from None
 

@@ -22,6 +22,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import nn
 
 from experiments.allocator import keep_freed_memory
 from experiments.callbacks import FiniteLoss, FrozenNorms, Report, Send, device_name, moving_average
@@ -39,7 +40,7 @@ from experiments.store import (
     write_result,
 )
 from experiments.study import PaperValue
-from experiments.tasks import datamodule, make_module
+from experiments.tasks import DataModule, datamodule, make_module
 from experiments.tracking import HistoryLogger, WandbMode, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import complexity
@@ -107,10 +108,7 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     data = datamodule(recipe, runtime.num_workers)
     data.prepare_data()
     data.setup("fit")
-    model = build(recipe, data.num_classes)
-    if recipe.train.start:
-        for line in start_network(model, recipe, runtime.weights, data.class_names):
-            log.info(line)
+    model = _network(recipe, runtime, data)
     counts = complexity(model, recipe.data.transform.side)
     if runtime.recompute:
         recompute_blocks(model.backbone)  # type: ignore[arg-type]
@@ -161,6 +159,15 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     if tracker is not None:
         tracker.summarize(result, runtime.paper)
     return result
+
+
+def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
+    """The recipe's network, with the weights that it starts from, if it does."""
+    model = build(recipe, data.num_classes)
+    if recipe.train.start:
+        for line in start_network(model, recipe, runtime.weights, data.class_names):
+            log.info(line)
+    return model
 
 
 def _trainer(

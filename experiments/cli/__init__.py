@@ -41,9 +41,9 @@ def main() -> None:
         show,
     )
 
-    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, data)
-    commands = (*commands, doctor, bench)
-    for module in commands:
+    made = (grid, ledger, compare, inspect, show)
+    used = (run, predict, export, importing, data, doctor, bench)
+    for module in (*made, *used):
         module.register(app)
     try:
         app()
