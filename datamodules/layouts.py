@@ -85,6 +85,12 @@ def split_of(file_name: str) -> str:
     return next((_SAID[word] for word in words if word in _SAID), "")
 
 
+def has_coco(folder: Path) -> bool:
+    """Whether some annotation file of a split lies where COCO's format has it."""
+    names = [name for split in WORDS for name in _annotation_names(split)]
+    return bool(_present(folder, (*names, *WHOLE)))
+
+
 def looks_like(folder: Path) -> str:
     """What a folder that is not in COCO's format seems to be instead, with the way out; empty where
     nothing is recognised.
