@@ -5,15 +5,13 @@ before it trains on a user's own data.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from datamodules import ClassSource, DataSourceConfig, Source
+from datamodules import ClassSource, DataSourceConfig, DigitsClassesConfig, DigitsConfig, Source
 from datamodules.survey import TINY_SHARE, Survey, survey
 from experiments.fitting import Fit, anchoring, fit
 from experiments.recipe import Recipe
 
-DRAWN = ("digits", "digits-classes")  # the embedded sets, described in docs/embedded.md
 CLASSES_NAMED = 3
 
 
@@ -30,14 +28,10 @@ class DataReport:
         """For people."""
         return [*_described(self), *(_fit_line(found) for found in self.fits)]
 
-    def tree(self) -> dict[str, Any]:
-        """For programs."""
-        return asdict(self)
-
 
 def is_own(config: DataSourceConfig) -> bool:
     """Whether the data are a user's, not drawn here."""
-    return config.kind not in DRAWN
+    return not isinstance(config, DigitsConfig | DigitsClassesConfig)
 
 
 def report_data(source: Source | ClassSource, recipes: Sequence[Recipe]) -> DataReport:

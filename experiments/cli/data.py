@@ -51,7 +51,9 @@ def prepare(
                 tasks[file] = bars.add_task(file)
             bars.update(tasks[file], completed=now, total=total)  # type: ignore[arg-type]
 
-        say = lambda line: bars.console.print(line, highlight=False, markup=False)  # noqa: E731
+        def say(line: str) -> None:
+            bars.console.print(line, highlight=False, markup=False)
+
         lines = prepare_data(
             DATA_SETS[name], folder.expanduser(), mirror=mirror, say=say, watch=watch
         )
