@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from datamodules import CocoFolderConfig, open_data
+from datamodules.survey import placed_boxes
 from experiments.data_report import report_data
 from experiments.fitting import Anchoring, anchoring, best_overlap, fit
 from experiments.single import compose_recipe
@@ -82,3 +83,21 @@ def test_the_report_tells_equal_anchors_once_and_says_what_to_set(coco_folder):
     assert lines[1] == "classes: 2 by training objects: red 16, orange 16"
     assert "with model.anchors.size=9 at 64 pixels" in lines[3]
     assert "they fit badly; --set model.anchors.size=" in lines[3]
+
+
+def test_no_input_beyond_the_papers_largest_is_proposed(coco_folder, monkeypatch):
+    index = index_of(coco_folder)
+    small = Anchoring("k", AnchorConfig(), "tf2", 8)
+    monkeypatch.setattr("experiments.fitting.LARGEST_SIDE", 16)
+    assert fit(index, small).better_side <= 16
+
+
+def test_of_many_objects_some_are_looked_at(coco_folder, monkeypatch):
+    index = index_of(coco_folder)
+    anchors = Anchoring("k", AnchorConfig(size=1.5), "tf2", 64)
+    matched = best_overlap(placed_boxes(index, 64), anchors) >= 0.5
+    assert fit(index, anchors).share == matched.mean()
+    monkeypatch.setattr("experiments.fitting.MOST_OBJECTS", 5)
+    some = fit(index, anchors).share
+    assert some * 5 == round(some * 5)
+    assert some == fit(index, anchors).share  # the same ones each time
