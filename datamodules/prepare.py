@@ -113,7 +113,8 @@ def _get(
             say(f"checking {file.name}")
             check(file, folder / file.name)
         else:
-            absent.append(file if mirror is None else replace(file, url=f"{mirror}/{file.name}"))
+            url = file.url if mirror is None else f"{mirror.rstrip('/')}/{file.name}"
+            absent.append(replace(file, url=url))
     _refuse_full_disk(absent, folder)
     for i, file in enumerate(absent):
         if file.url is None:

@@ -255,7 +255,7 @@ def test_a_mirror_serves_archives_by_their_names(content, tmp_path):
     for name, body in files.items():
         (mirror / name).write_bytes(body)
     data = small_coco(content, "http://127.0.0.1:9", files)  # nobody listens there
-    assert "3 training" in quietly(data, tmp_path / "coco", mirror.as_uri())[0]
+    assert "3 training" in quietly(data, tmp_path / "coco", f"{mirror.as_uri()}/")[0]
 
 
 def test_without_a_network_it_says_what_to_put_where_and_then_takes_it(content, tmp_path):
