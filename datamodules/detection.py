@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.coco import CocoIndex, ImageRecord
+from datamodules.coco import CocoIndex, ImageRecord, refuse_unlike, refuse_unseen
 from datamodules.errors import DataError
 from datamodules.inputs import TransformConfig
 from datamodules.loading import PictureDataset, TwoSplits
 from datamodules.masks import decode
 from datamodules.pictures import read_picture
 from datamodules.sampling import Key
-from datamodules.sources import SourceConfig, open_source
+from datamodules.sources import CocoFolderSource, SourceConfig, open_source
 from datamodules.transforms import (
     Placement,
     crop_mask,
@@ -167,11 +167,9 @@ class DetectionDataModule(TwoSplits):
             self._val = self._dataset(val, is_train=False)
         if self._train is None and stage != "validate":
             train, val = self._read("train"), self.val_index
-            if train.categories != val.categories:
-                raise DataError(
-                    f"{val.annotation_file}: 'categories' differ from {train.annotation_file}; "
-                    f"both splits must list the same ids and names"
-                )
+            refuse_unlike(train, val)
+            if isinstance(self.source, CocoFolderSource):  # a few drawn digits may lack a class
+                refuse_unseen(train, val)
             self._train = self._dataset(train, is_train=True)
 
     def _read(self, split: str) -> CocoIndex:

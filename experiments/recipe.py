@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args
@@ -84,7 +85,8 @@ class TrainConfig:
     `threads` per process is part of a recipe because sums in another order differ in the last bit,
     and so is `compile`, which fuses operators: a minute or two to start with, and worth it on a
     GPU. Over the last `frozen_norms` of the steps, a share, the norms keep their running statistics
-    and normalise by them, so that the network is trained as it is evaluated.
+    and normalise by them, so that the network is trained as it is evaluated. `start` is the digest
+    of the weights that the network starts from (`experiments.starting`), empty for the seed's own.
     """
 
     epochs: int = 250
@@ -94,6 +96,7 @@ class TrainConfig:
     ema_decay: float = 0.0
     frozen_norms: float = 0.0
     compile: bool = False
+    start: str = ""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "threads"):
@@ -105,6 +108,8 @@ class TrainConfig:
             raise ValueError(
                 f"frozen_norms {self.frozen_norms} must be in [0, 1], a share of the steps"
             )
+        if self.start and not re.fullmatch("[0-9a-f]{64}", self.start):
+            raise ValueError(f"start {self.start!r} is no digest; give the file with --weights")
 
 
 @dataclass(frozen=True)

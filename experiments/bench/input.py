@@ -104,7 +104,7 @@ class TheirInput:
     """The same files by torchvision's reference pipeline and its detectors' first stage."""
 
     def __init__(self, folder: Path, train: bool) -> None:
-        annotations, images = find_split(folder, "train")
+        annotations, images, _ = find_split(folder, "train")
         flip = [v2.RandomHorizontalFlip(0.5)] if train else []
         steps = [*flip, v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.ToPureTensor()]
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports what it reads

@@ -29,6 +29,8 @@ def main() -> None:
     from experiments.cli import (
         bench,
         compare,
+        data,
+        doctor,
         export,
         grid,
         importing,
@@ -39,8 +41,9 @@ def main() -> None:
         show,
     )
 
-    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench)
-    for module in commands:
+    made = (grid, ledger, compare, inspect, show)
+    used = (run, predict, export, importing, data, doctor, bench)
+    for module in (*made, *used):
         module.register(app)
     try:
         app()
