@@ -11,7 +11,7 @@ from experiments.grid import collect
 from experiments.ledger.entries import Counts, Entry, Status
 from experiments.ledger.printed import Sentence
 from experiments.store import Store
-from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, cells
+from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, cells, needs_data
 from experiments.tables import noise
 
 MOST_SEEDS = 20  # looked for in a store, whatever the profile asks for
@@ -46,6 +46,8 @@ def _judge_runs(
     study: Study, claims: Sequence[Claim], profiles: Sequence[Profile], stores: Sequence[Store]
 ) -> Iterator[Verdict]:
     for profile in profiles if claims else ():
+        if needs_data(study, profile):
+            continue  # its runs cannot be told without the data that they were made of
         grid = cells(study, Selection(profile=profile, seeds=MOST_SEEDS))
         for store in stores:
             results = collect(grid, store)

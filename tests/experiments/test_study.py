@@ -10,10 +10,17 @@ from experiments.compose import from_tree
 from experiments.errors import UserError
 from experiments.store import Store
 from experiments.study import Selection, cells, variant_tree
-from experiments.study_file import load_profile, load_study, parse_source, shipped_studies
+from experiments.study_file import (
+    load_profile,
+    load_study,
+    parse_source,
+    shipped_profiles,
+    shipped_studies,
+)
 from experiments.tables import make_report, to_markdown
 from spinenet import zoo
 
+PUBLISHED_DATA = (None, "gpu", "paper")
 MOBILE = ("mobile-49xs", "mobile-49s", "mobile-49")
 
 FOUR_LINES = """\
@@ -31,7 +38,7 @@ def write(tmp_path: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_studies())
-@pytest.mark.parametrize("profile", [None, "smoke", "embedded", "embedded-long"])
+@pytest.mark.parametrize("profile", [None, *shipped_profiles()])
 def test_every_shipped_study_composes_in_every_profile(name, profile):
     study = load_study(name)
     size = load_profile(profile) if profile else None
@@ -39,7 +46,8 @@ def test_every_shipped_study_composes_in_every_profile(name, profile):
         recipe = from_tree(variant_tree(study, variant, size), origin=name)
         classifies = recipe.model.kind == "classifier"
         embedded, own = ("digits-classes", "folder") if classifies else ("digits", "coco")
-        assert recipe.data.source.kind == (embedded if profile else own)
+        own = "inaturalist" if name == "inaturalist" else own
+        assert recipe.data.source.kind == (own if profile in PUBLISHED_DATA else embedded)
         for value in variant.paper.values():
             assert value.source
 
