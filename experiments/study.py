@@ -179,19 +179,20 @@ def variant_tree(
 ) -> Tree:
     """The recipe of a variant, as a tree. Without a profile it is at the paper's own size.
 
-    The variant comes before the profile, to choose the structure that the profile then sizes, and
-    after it again, since what a variant states is what it is about. What holds at the paper's size
-    only comes last, but for the user's `changes`.
+    The variant comes before profile and protocol, to choose the structure that they then size, and
+    after them again, since what a variant states is what it is about. What it states of the
+    paper's size alone comes last, but for the user's `changes`.
     """
     tree = apply(load_recipe(study.recipe), (*study.changes, *variant.changes))
+    sizes: list[Changes] = []
     if profile is not None:
-        stated = after_last_choice(variant.changes)
-        tree = apply(tree, (*profile.changes_for(tree), *stated))
+        sizes += profile.changes_for(tree)
+    is_full = profile is None or profile.full_size
+    if is_full and (name := variant.protocol or study.protocol):
+        sizes.append(protocols()[name])
+    tree = apply(tree, (*sizes, *after_last_choice(variant.changes)))
     tree = multiply(tree, variant.times, origin=f"{study.id}: variants.{variant.id}")
-    if profile is None or profile.full_size:
-        name = variant.protocol or study.protocol
-        tree = apply(tree, (*((protocols()[name],) if name else ()), *variant.full_size))
-    return apply(tree, changes)
+    return apply(tree, (*(variant.full_size if is_full else ()), *changes))
 
 
 def with_source(tree: Tree, source: DataSourceConfig | None) -> Tree:
