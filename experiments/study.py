@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from datamodules import DataSourceConfig, open_data
+from datamodules import ClassSourceConfig, DataSourceConfig, open_data
 from experiments.compose import (
     Changes,
     Tree,
@@ -51,7 +51,8 @@ class Variant:
     """A row of the study: its changes, the paper's numbers, what differs at the paper's size.
 
     `times` are factors on what recipe and profile say, for what a variant states relative to them.
-    `protocol` is that of the printed numbers where it is not the study's. `unpublished` says why the network of a printed row cannot be had: the row is shown, never run.
+    `protocol` is that of the printed numbers where it is not the study's. `unpublished` says why
+    the network of a printed row cannot be had: the row is shown, never run.
     """
 
     id: str
@@ -200,6 +201,15 @@ def with_source(tree: Tree, source: DataSourceConfig | None) -> Tree:
     if source is None:
         return tree
     return {**tree, "data": {**tree["data"], "source": plain(source)}}
+
+
+def own_source(study: Study, sources: Sequence[DataSourceConfig]) -> DataSourceConfig | None:
+    """Of several data sets that of the study's own kind, else the first of its task, else none."""
+    tree = apply(load_recipe(study.recipe), study.changes)
+    classifies = tree["model"]["kind"] == "classifier"
+    fitting = [s for s in sources if isinstance(s, ClassSourceConfig) == classifies]
+    same = [s for s in fitting if s.kind == tree["data"]["source"]["kind"]]
+    return next(iter(same or fitting), None)
 
 
 def needs_data(study: Study, profile: Profile) -> bool:

@@ -83,8 +83,9 @@ def load_profile(name: str) -> Profile:
     if "base" in data:
         name = str(data.pop("base"))
         base = load_profile(beside(path, name))
-    own = ("title", "seeds", "full_size")
-    title, seeds, full_size = (data.pop(k, getattr(base, k)) for k in own)
+    title, seeds, full_size = (
+        data.pop(key, getattr(base, key)) for key in ("title", "seeds", "full_size")
+    )
     if not isinstance(seeds, int) or seeds < 1:
         raise UserError(f"{path.name}: seeds: {seeds!r} must be a number of at least 1")
     if not isinstance(full_size, bool):

@@ -145,7 +145,12 @@ def _row(study: Study, variant: Variant, results: Mapping[int, Result]) -> Row:
 
 def to_json(report: Report) -> str:
     """The report as JSON, schema `table_version`."""
-    body = {
+    return json.dumps(to_mapping(report), indent=1, default=str)
+
+
+def to_mapping(report: Report) -> dict[str, Any]:
+    """The report as what becomes JSON."""
+    return {
         "table_version": TABLE_VERSION,
         "study": report.study.id,
         "title": report.study.title,
@@ -161,7 +166,6 @@ def to_json(report: Report) -> str:
         },
         "other_runs": report.other_runs,
     }
-    return json.dumps(body, indent=1, default=str)
 
 
 def to_markdown(report: Report) -> str:
