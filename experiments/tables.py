@@ -22,7 +22,7 @@ from experiments.grid import collect, counts
 from experiments.recipe import run_id
 from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values
-from experiments.study import COUNTED, Cell, PaperValue, Study, Variant, variant_tree
+from experiments.study import COUNTED, Cell, Metric, PaperValue, Study, Variant, variant_tree
 
 if TYPE_CHECKING:
     from spinenet.complexity import Complexity
@@ -201,7 +201,7 @@ def caption(report: Report) -> str:
     """What the first table's figures are."""
     text = (
         f"{report.metric} on `{report.data}`, profile `{report.profile}`, {report.seeds} "
-        f"seed{'s' * (report.seeds > 1)}: mean ± 95 % interval. The "
+        f"seed{'s' * (report.seeds != 1)}: mean ± 95 % interval. The "
         "paper's is that of its own data: compare the steps, not the levels."
     )
     if report.other_runs:
@@ -212,15 +212,19 @@ def caption(report: Report) -> str:
     return text
 
 
-def metric_table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: each metric measured, printed, difference; seeds; size in the profile."""
-    header = ["variant"]
-    for metric in report.study.metrics:
+def metric_table(
+    report: Report, metrics: Sequence[Metric] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each metric, or some of them, measured, printed, difference; seeds; size in
+    the profile.
+    """
+    header, shown = ["variant"], metrics or report.study.metrics
+    for metric in shown:
         header += [metric, "paper", "diff"]
     rows = []
     for row in report.rows:
         cells = [", ".join([_labelled(row.variant), *(f"deviates: {d}" for d in row.deviates)])]
-        for metric in report.study.metrics:
+        for metric in shown:
             cells += _beside(row.measured.get(metric), row.paper(metric))
         macs = "" if row.small_macs_b is None else f"{row.small_macs_b * 1e3:.0f}"
         params = "" if row.small_params_m is None else f"{row.small_params_m:.2f}"

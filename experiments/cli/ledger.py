@@ -70,7 +70,7 @@ def _print(made: Ledger, status: str | None, is_whole: bool) -> None:
 
     if status is None:
         console.print("[bold]The ledger[/]", highlight=False)
-        console.print(table(["status", "lines", "meaning"], summary(made.entries)))
+        console.print(table(["status", "lines", "meaning"], summary(made.entries), prose=2))
     shown = made.entries if is_whole or status else made.claims + made.sentences
     for place, entries in by_place([e for e in shown if status in (None, e.status)]):
         console.print(f"\n[bold]{place}[/]", highlight=False)

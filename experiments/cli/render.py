@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -28,14 +28,18 @@ progress_console = Console(stderr=True)
 COLOURS = {"replicated": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
-    """A table with the first column to the left and the numbers to the right."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", *, prose: int = 0
+) -> Table:
+    """A table with numbers to the right; the column `prose` wraps where the terminal is narrow, and
+    it and the first are to the left.
+    """
     drawn = Table(
         title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
     )
     for i, name in enumerate(header):
-        first = i == 0
-        drawn.add_column(name, justify="left" if first else "right", no_wrap=not first)
+        justify: JustifyMethod = "left" if i in (0, prose) else "right"
+        drawn.add_column(name, justify=justify, no_wrap=i != prose)
     for row in rows:
         drawn.add_row(*row)
     return drawn
@@ -47,7 +51,8 @@ def print_report(report: Report) -> None:
 
     console.print(f"\n[bold]{report.study.title}[/]")
     console.print(tables.caption(report), style="dim")
-    console.print(table(*tables.metric_table(report)))
+    for metric in report.study.metrics:
+        console.print(table(*tables.metric_table(report, [metric])))
     for row in report.rows:
         if row.runs:
             told = f"{row.variant.label}: {' '.join(row.runs)}"
