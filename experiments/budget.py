@@ -45,6 +45,7 @@ def choose(
     by run id; one that alone takes longer than the budget is never chosen.
     """
     taken: dict[str, None] = {}
+    order = dict.fromkeys(cell.run_id for _, cells in grids for cell in cells)
     affordable = {run: p.seconds for run, p in prices.items() if p.seconds <= budget_s}
     left = budget_s * workers
     seeds = max(cell.seed for _, cells in grids for cell in cells) + 1
@@ -53,7 +54,7 @@ def choose(
         needs = [n for n in _needs(grids, level, prices) if n.runs <= affordable.keys()]
         while best := _best(needs, taken, affordable, left):
             left -= sum(affordable[run] for run in best.runs - taken.keys())
-            taken |= dict.fromkeys(sorted(best.runs - taken.keys()))
+            taken |= {run: None for run in order if run in best.runs - taken.keys()}
     for run in _by_seed_and_price(grids, affordable):
         if run not in taken and affordable[run] <= left:
             left -= affordable[run]

@@ -29,7 +29,10 @@ class Plan:
     @property
     def missing(self) -> list[Cell]:
         """What has to run, each run once, failed ones again."""
-        unique = {c.run_id: c for c in self.cells if self.states[c.run_id] in ("missing", "failed")}
+        unique: dict[str, Cell] = {}
+        for cell in self.cells:
+            if self.states[cell.run_id] in ("missing", "failed"):
+                unique.setdefault(cell.run_id, cell)
         return list(unique.values())
 
     def count(self, state: State) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from experiments.budget import Grid, choose
 from experiments.grid import Plan, make_plan
 from experiments.pricing import Price, price_runs
 from experiments.store import Store
-from experiments.study import Selection, Study, cells
+from experiments.study import Cell, Selection, Study, cells
 
 Asked = Sequence[tuple[Study, Selection]]
 
@@ -20,45 +20,34 @@ def planned_rows(study: Study, selection: Selection, runs: Path) -> dict[str, An
     grid, store = cells(study, selection, without_data=True), Store(runs)
     planned = make_plan(grid, store)
     prices = price_runs(planned.missing, store)
-    unpaid, rows = dict(prices), []
-    for cell in grid:
-        price = unpaid.pop(cell.run_id, None)  # a run is paid for once
-        rows.append(
-            {
-                "cell": cell.label,
-                "state": planned.states[cell.run_id],
-                "price": "" if price is None else duration(price.seconds),
-                "macs": "" if price is None else scaled(price.macs),
-                "run": cell.run_id,
-            }
-        )
-    workers = _workers(planned)
-    return {"cells": rows, **_sums(prices), "summary": _summary(planned, prices, workers)}
+    rows = [row for _, row in _cell_rows(grid, planned, prices)]
+    return {"cells": rows, **_sums(prices), "summary": _summary(planned, prices)}
 
 
-def planned_studies(
-    asked: Asked, runs: Path, *, budget_s: float | None = None, jobs: int | None = None
-) -> dict[str, Any]:
-    """A row per study and the sums over all, a run that several ask for counted in the first; with
-    a budget, only what fits into it and the claims that this settles.
-    """
-    grids, store = grids_of(asked, without_data=True), Store(runs)
-    planned = make_plan([cell for _, grid in grids for cell in grid], store)
-    prices = price_runs(planned.missing, store)
-    workers = jobs or _workers(planned)
-    facts: dict[str, Any] = {}
-    if budget_s is not None:
-        choice = choose(grids, prices, budget_s, workers)
-        prices = {run: prices[run] for run in choice.runs}
-        facts = {"budget": budget_s, "runs": list(choice.runs), "claims": list(choice.claims)}
+def planned_studies(asked: Asked, runs: Path) -> dict[str, Any]:
+    """A row per study and the sums over all, a run that several ask for counted in the first."""
+    grids, planned, prices = _priced(asked, Store(runs))
     rows = _study_rows(grids, planned, prices)
-    if budget_s is not None:
-        rows = [row for row in rows if row["runs"]]
+    return {"studies": rows, **_sums(prices), "summary": _summary(planned, prices)}
+
+
+def planned_budget(
+    asked: Asked, runs: Path, budget_s: float, jobs: int | None = None
+) -> dict[str, Any]:
+    """The missing runs that fit into the budget, in the order in which they were chosen, and the
+    claims that they settle.
+    """
+    grids, planned, prices = _priced(asked, Store(runs))
+    workers = jobs or _workers(planned)
+    choice = choose(grids, prices, budget_s, workers)
+    chosen = {run: prices[run] for run in choice.runs}
+    rows = dict(_cell_rows([c for c in planned.missing if c.run_id in chosen], planned, chosen))
     return {
-        "studies": rows,
-        **_sums(prices),
-        **facts,
-        "summary": _summary(planned, prices, workers, is_choice=budget_s is not None),
+        "cells": [rows[run] for run in choice.runs],
+        **_sums(chosen),
+        "budget": budget_s,
+        "claims": list(choice.claims),
+        "summary": _summary(planned, chosen, workers),
     }
 
 
@@ -105,6 +94,31 @@ def scaled(count: float) -> str:
     return f"{count / 1e9:.3g} G"
 
 
+def _priced(asked: Asked, store: Store) -> tuple[list[Grid], Plan, dict[str, Price]]:
+    grids = grids_of(asked, without_data=True)
+    planned = make_plan([cell for _, grid in grids for cell in grid], store)
+    return grids, planned, price_runs(planned.missing, store)
+
+
+def _cell_rows(
+    cells: Sequence[Cell], planned: Plan, prices: Mapping[str, Price]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Run id and row of each cell; a run that several cells ask for is paid for once."""
+    unpaid, has_studies = dict(prices), len({cell.study for cell in planned.cells}) > 1
+    for cell in cells:
+        price = unpaid.pop(cell.run_id, None)
+        yield (
+            cell.run_id,
+            {
+                "cell": f"{cell.study}: {cell.label}" if has_studies else cell.label,
+                "state": planned.states[cell.run_id],
+                "price": "" if price is None else duration(price.seconds),
+                "macs": "" if price is None else scaled(price.macs),
+                "run": cell.run_id,
+            },
+        )
+
+
 def _study_rows(
     grids: Sequence[Grid], planned: Plan, prices: Mapping[str, Price]
 ) -> list[dict[str, Any]]:
@@ -131,25 +145,20 @@ def _workers(planned: Plan) -> int:
     return default_workers(planned.missing)
 
 
-def _summary(
-    planned: Plan, prices: Mapping[str, Price], workers: int, *, is_choice: bool = False
-) -> str:
-    """One sentence on what there is to do."""
-    of_all = f" of {len(planned.missing)}" if is_choice else ""
+def _summary(planned: Plan, prices: Mapping[str, Price], workers: int | None = None) -> str:
+    """What there is to do, and what it takes; `prices` are of what shall run."""
+    missing = len(planned.missing)
+    of_all = f" of {missing}" if len(prices) < missing else ""
     text = f"{len(prices)}{of_all} runs to train, {planned.count('complete')} complete"
     if not prices:
         return text
+    workers, sums = workers or _workers(planned), _sums(prices)
     longest = max(price.seconds for price in prices.values())
-    sums = _sums(prices)
     wall = max(longest, sums["seconds"] / workers)
     text += f"; about {duration(wall)} on this machine, {workers} at a time, "
     text += f"multiply-adds {scaled(sums['macs'])}"
-    if any(_is_published(cell) for cell in planned.missing):
+    if any(getattr(cell.recipe.data.source, "root", None) == "" for cell in planned.missing):
         text += "; without --data, pictures are counted as those of the paper's data sets"
     if len({cell.study for cell in planned.cells}) > 1:
         text += "; a run that several studies ask for is counted in the first"
     return text
-
-
-def _is_published(cell: Any) -> bool:
-    return getattr(cell.recipe.data.source, "root", None) == ""

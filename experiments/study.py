@@ -212,9 +212,11 @@ def own_source(study: Study, sources: Sequence[DataSourceConfig]) -> DataSourceC
     return next(iter(same or fitting), None)
 
 
-def needs_data(study: Study, profile: Profile) -> bool:
-    """Whether the study can only be run on data that the user names: the profile brings none."""
-    return any(_lacks_data(variant_tree(study, v, profile)) for v in study.published[:1])
+def needs_data(study: Study, selection: Selection) -> bool:
+    """Whether nobody has said what to run the study on: neither the profile nor the user."""
+    changes = selection.changes
+    trees = (variant_tree(study, v, selection.profile, changes) for v in study.published[:1])
+    return any(_lacks_data(with_source(tree, selection.source)) for tree in trees)
 
 
 def cells(study: Study, selection: Selection, *, without_data: bool = False) -> list[Cell]:

@@ -34,12 +34,13 @@ def main() -> None:
         importing,
         inspect,
         ledger,
+        plan,
         predict,
         run,
         show,
     )
 
-    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench)
+    commands = (grid, plan, ledger, compare, inspect, show, run, predict, export, importing, bench)
     for module in commands:
         module.register(app)
     try:

@@ -1,4 +1,4 @@
-"""reproduce, plan, status, table: the grids of studies."""
+"""reproduce, table: the grids of studies run, and shown."""
 
 import json
 from pathlib import Path
@@ -17,6 +17,7 @@ from experiments.cli.options import (
     WandbOption,
     for_studies,
     parse_duration,
+    runnable,
 )
 from experiments.errors import UserError
 
@@ -32,8 +33,6 @@ Form = Literal["terminal", "json", "markdown", "latex", "csv"]
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(for_studies(reproduce))
-    app.command()(for_studies(plan, all_by_default=True))
-    app.command()(for_studies(status))
     app.command()(for_studies(table))
 
 
@@ -65,7 +64,7 @@ def reproduce(
     from experiments.planning import grids_of
     from experiments.store import Store
 
-    grids, store = grids_of(asked), Store(runs)
+    grids, store = grids_of(runnable(asked)), Store(runs)
     planned = make_plan([cell for _, grid in grids for cell in grid], store)
     missing = _wanted(grids, planned, store, budget, jobs, retry_failed)
     carried_out = {"wandb": wandb, "recompute": recompute, "num_workers": workers}
@@ -80,75 +79,6 @@ def reproduce(
             f"{len(failures)} of {len(planned.cells)} cells failed: {names}; "
             f"failure.json in their folders under {runs} has the tracebacks"
         )
-
-
-def plan(
-    asked: Asked,
-    *,
-    runs: RunsOption = RUNS,
-    jobs: JobsOption = None,
-    budget: BudgetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what would run, and what it will take, without running it; of all studies, if none is
-    named.
-
-    Example: spinenet plan --profile paper
-    """
-    from experiments.planning import duration, planned_rows, planned_studies, scaled
-
-    if len(asked) == 1 and budget is None:
-        rows = planned_rows(*asked[0], runs)
-        header = ["cell", "state", "time", "MACs", "run"]
-        shown = [[r["cell"], r["state"], r["price"], r["macs"], r["run"]] for r in rows["cells"]]
-    else:
-        seconds = None if budget is None else parse_duration(budget, "--budget")
-        rows = planned_studies(asked, runs, budget_s=seconds, jobs=jobs)
-        header = ["study", "cells", "complete", "to train", "time", "MACs"]
-        shown = [
-            [
-                r["study"],
-                *(str(r[k]) for k in ("cells", "complete", "runs")),
-                duration(r["seconds"]),
-                scaled(r["macs"]),
-            ]
-            for r in rows["studies"]
-        ]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    from experiments.cli import render
-
-    render.console.print(render.table(header, shown))
-    render.console.print(rows["summary"], highlight=False)
-    for claim in rows.get("claims", ()):
-        render.console.print(f"  settles {claim}", highlight=False, markup=False)
-
-
-def status(asked: Asked, *, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """Show what has run, what is running, and what failed and why.
-
-    Example: spinenet status ladder
-    """
-    from experiments.planning import status_rows
-
-    found = {study.id: status_rows(study, selection, runs) for study, selection in asked}
-    if as_json:
-        is_one = len(asked) == 1
-        typer.echo(json.dumps(found[asked[0][0].id] if is_one else found, indent=1))
-        return
-    from experiments.cli import render
-
-    for study, _ in asked:
-        rows, metric = found[study.id], study.metrics[0]
-        shown = [[r["cell"], r["state"], r[metric], r["seconds"], r["run"]] for r in rows]
-        title = study.id if len(asked) > 1 else ""
-        header = ["cell", "state", metric, "seconds", "run"]
-        render.console.print(render.table(header, shown, title))
-        for row in rows:
-            if row["failure"]:
-                text = f"{row['cell']}: {row['failure']}"
-                render.console.print(text, markup=False, highlight=False)
 
 
 def table(
@@ -174,7 +104,7 @@ def table(
     chosen = [form for form, is_chosen in forms.items() if is_chosen]
     if len(chosen) > 1:
         raise UserError(f"--{' and --'.join(chosen)}: choose one form")
-    grids, store = grids_of(asked), Store(runs)
+    grids, store = grids_of(runnable(asked)), Store(runs)
     if into is None:
         _show(grids, store, chosen[0] if chosen else "terminal")
         return

@@ -124,6 +124,18 @@ def for_studies(
     return command
 
 
+def runnable(asked: Asked) -> Asked:
+    """Of several studies those that have data, and a line on the others."""
+    from experiments.study import needs_data
+
+    left_out = [study.id for study, selection in asked if needs_data(study, selection)]
+    if len(left_out) == len(asked):
+        return asked  # what the first lacks is said when its grid is made
+    if left_out:
+        typer.echo(f"without data, so left out: {', '.join(left_out)}", err=True)
+    return [(study, selection) for study, selection in asked if study.id not in left_out]
+
+
 def parse_duration(text: str, option: str) -> float:
     """`2h`, `90m`, `1h30m`, `45s` as seconds. Raises UserError for another form."""
     found = DURATION.fullmatch(text.strip())

@@ -46,9 +46,10 @@ def _judge_runs(
     study: Study, claims: Sequence[Claim], profiles: Sequence[Profile], stores: Sequence[Store]
 ) -> Iterator[Verdict]:
     for profile in profiles if claims else ():
-        if needs_data(study, profile):
+        selection = Selection(profile=profile, seeds=MOST_SEEDS)
+        if needs_data(study, selection):
             continue  # its runs cannot be told without the data that they were made of
-        grid = cells(study, Selection(profile=profile, seeds=MOST_SEEDS))
+        grid = cells(study, selection)
         for store in stores:
             results = collect(grid, store)
             deviations: dict[str, float | None] = {m: noise(results, m) for m in study.metrics}
