@@ -20,7 +20,6 @@ from experiments.store import Result, Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile, load_study
 from experiments.table_formats import to_csv, to_latex
-from spinenet.complexity import Complexity
 
 COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
 METRICS = {"AP": 41.25, "mask/AP": 31.5, "top1": 77.0, "top5": 93.3}
@@ -184,9 +183,6 @@ def test_what_is_printed_into_a_pipe_fits_eighty_columns(arguments, tmp_path, ru
         for cell in {c.run_id: c for c in grid}.values():
             finish(store, cell)
     monkeypatch.setattr(render, "console", Console(width=80))
-    if not study:  # the widest counts, which need not be counted to be printed
-        widest = Complexity(1881.66, 163.64, {})
-        monkeypatch.setattr("experiments.counting.counts", lambda *_: widest)
     has_runs = arguments[0] in ("table", "plan", "status", "ledger", "compare")
     code, out, _ = run(*arguments, *(("--runs", tmp_path) if has_runs else ()))
     assert code == 0
