@@ -273,4 +273,5 @@ def _typed(cls: type, data: Any, where: str) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(p) for p in problem["loc"])
-        raise UserError(f"{where}{'.' if key else ''}{key}: {problem['msg']}") from None
+        told = "missing; give one" if problem["type"] == "missing" else problem["msg"]
+        raise UserError(f"{where}{'.' if key else ''}{key}: {told}") from None

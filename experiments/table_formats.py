@@ -28,8 +28,9 @@ def to_latex(report: Report) -> str:
     """Three tables for LaTeX with the package booktabs."""
     tables = [metric_table(report), count_table(report)]
     tables += [claim_table(report)] if report.judgements else []
-    head = f"% {report.study.title}\n% {caption(report)}"
-    return "\n\n".join([head, *(_tabular(*table) for table in tables)])
+    head = [f"% {report.study.title}", f"% {caption(report)}"]
+    head += [f"% {row.variant.id}: {' '.join(row.runs)}" for row in report.rows if row.runs]
+    return "\n\n".join(["\n".join(head), *(_tabular(*table) for table in tables)])
 
 
 def _tabular(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -98,6 +98,7 @@ def test_latex_has_the_tables_with_its_special_characters_escaped(ladder, tmp_pa
     text = to_latex(tables.make_report(study, grid, ladder[2]))
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
     assert r"50 \% \& x\_1 &" in text
+    assert f"% r50-fpn: {grid[0].run_id} " in text
     assert r"R50-FPN & 42.8 $\pm$ 19.1 & 37.8 & +5.0 & 2 &" in text
     for block in text.split(r"\begin{tabular}")[1:]:
         columns = block[: block.index("\n")].strip("{}")
