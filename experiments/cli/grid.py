@@ -72,7 +72,8 @@ def reproduce(
     failures = []
     if missing:
         failures = _run(grids, missing, planned, store, jobs, seconds, carried_out)
-    _show(_touched(grids, missing) if budget else grids, store, "json" if as_json else "terminal")
+    shown = _touched(grids, missing) if budget else grids
+    _show(shown, store, "json" if as_json else "terminal", as_list=len(asked) > 1)
     if failures:
         names = ", ".join(cell.label for cell, _ in failures)
         raise UserError(
@@ -106,7 +107,7 @@ def table(
         raise UserError(f"--{' and --'.join(chosen)}: choose one form")
     grids, store = grids_of(runnable(asked)), Store(runs)
     if into is None:
-        _show(grids, store, chosen[0] if chosen else "terminal")
+        _show(grids, store, chosen[0] if chosen else "terminal", as_list=len(asked) > 1)
         return
     from experiments.tables import make_report, write_into
 
@@ -184,14 +185,14 @@ def _run(
     return progress.failures
 
 
-def _show(grids: "list[Grid]", store: "Store", form: Form) -> None:
+def _show(grids: "list[Grid]", store: "Store", form: Form, *, as_list: bool) -> None:
     from experiments import table_formats, tables
     from experiments.cli import render
 
     reports = [tables.make_report(study, grid, store) for study, grid in grids]
     if form == "json":
         bodies = [tables.to_mapping(report) for report in reports]
-        typer.echo(json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1, default=str))
+        typer.echo(json.dumps(bodies if as_list else bodies[0], indent=1, default=str))
     elif form == "csv":
         typer.echo(table_formats.to_csv(reports), nl=False)
     elif form == "terminal":

@@ -52,7 +52,7 @@ BudgetOption = Annotated[
 
 Asked = list[tuple["Study", "Selection"]]
 RUNS = Path("runs")
-DURATION = re.compile(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?")
+DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"))
 
 
 def _shared(
@@ -92,7 +92,9 @@ def _shared(
     asked = []
     for name in names:
         loaded = load_study(name)
-        source = own_source(loaded, sources) if all_ or len(sources) > 1 else (*sources, None)[0]
+        source = own_source(loaded, sources)
+        if source is None and sources and not all_:
+            source = sources[0]  # what does not fit about it is said when the recipe is made
         asked.append((loaded, replace(selection, source=source)))
     return asked
 

@@ -287,6 +287,11 @@ def test_failed_runs_are_left_alone_on_request(run, tmp_path, trained):
         (("plan", "--all", "--only", "r50-fpn"), "--all takes every study whole"),
         (("plan", "--budget", "soon"), "--budget soon: expected a time such as 45s, 90m"),
         (("reproduce", "--max-time", "2 hours"), "--max-time 2 hours: expected a time"),
+        (("plan", "--budget", "1.2.3h"), "--budget 1.2.3h: expected a time"),
+        (
+            ("status", "ladder", "--data", "folder:a", "--data", "csv:b"),
+            "model.kind retinanet does not go with data.source.kind folder",
+        ),
         (("reproduce", "-p", "gpu"), "profile 'gpu' brings no data; give --data coco:FOLDER"),
         (("table", "--csv", "--latex"), "--latex and --csv: choose one form"),
     ],
