@@ -62,7 +62,7 @@ class Runtime:
 
     `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
     `train.start`, found by its content. `paper` has the printed values of the variant by study, for
-    W&B's summary.
+    W&B's summary. `cells` are the entries of grids that ask for the run.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
@@ -73,6 +73,7 @@ class Runtime:
     wandb: WandbMode = "auto"
     group: str = ""
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
+    cells: tuple[str, ...] = ()
     progress_bar: bool = False
 
 
@@ -152,6 +153,8 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         data_fingerprint=data.fingerprint,
         recipe=to_tree(recipe),
         environment=facts,
+        deviates=list(recipe.deviates),
+        cells=list(runtime.cells),
     )
     value = result.metrics[module.metric]
     log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)

@@ -36,12 +36,13 @@ def main() -> None:
         importing,
         inspect,
         ledger,
+        plan,
         predict,
         run,
         show,
     )
 
-    made = (grid, ledger, compare, inspect, show)
+    made = (grid, plan, ledger, compare, inspect, show)
     used = (run, predict, export, importing, data, doctor, bench)
     for module in (*made, *used):
         module.register(app)
