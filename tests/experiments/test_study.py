@@ -320,7 +320,11 @@ def test_two_variants_of_one_recipe_are_refused_with_both_names(tmp_path, run):
     found = cells(load_study(file), selection)  # alike when small, and not at the paper's size
     runs = {cell.variant: cell.run_id for cell in found if cell.seed == 1}
     assert runs["mine"] == runs["spinenet-49"]
-    paper = Selection(profile=load_profile("paper"), seeds=1)
+    with Path(file).open("a") as more:
+        more.write("  third: {from: mine, title: another that was forgotten}\n")
+    with pytest.raises(UserError, match="variants 'mine' and 'third' are the same recipe"):
+        cells(load_study(file), selection)
+    paper = Selection(profile=load_profile("paper"), seeds=1, only=("spinenet-49", "mine"))
     large = {
         cell.variant: cell.recipe for cell in cells(load_study(file), paper, without_data=True)
     }
