@@ -18,7 +18,7 @@ from datamodules.drawn import cache_folder
 from experiments.bench.contest import Device, Settings
 from experiments.bench.detectors import Workload, draw, our_step
 from experiments.compose import from_tree
-from experiments.grid import counts
+from experiments.counting import counts
 from experiments.provenance import processor
 from experiments.recipe import Recipe
 from experiments.store import write_atomically

@@ -102,6 +102,7 @@ def load_profile(name: str) -> Profile:
 SOURCES = {
     "coco": CocoFolderConfig,
     "folder": ImageFolderConfig,
+    "imagefolder": ImageFolderConfig,
     "csv": LabelsCsvConfig,
     "inaturalist": INaturalistConfig,
     "inaturalist-bbox": INaturalistBoxesConfig,

@@ -22,12 +22,14 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import nn
 
 from experiments.allocator import keep_freed_memory
 from experiments.callbacks import FiniteLoss, FrozenNorms, Report, Send, device_name, moving_average
 from experiments.networks import build, compile_network
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
+from experiments.starting import start_network
 from experiments.store import (
     Failure,
     Result,
@@ -38,7 +40,7 @@ from experiments.store import (
     write_result,
 )
 from experiments.study import PaperValue
-from experiments.tasks import datamodule, make_module
+from experiments.tasks import DataModule, datamodule, make_module
 from experiments.tracking import HistoryLogger, WandbMode, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import complexity
@@ -58,14 +60,16 @@ def default_accelerator() -> str:
 class Runtime:
     """How a run is carried out, none of which changes its result.
 
-    `recompute` saves memory by running blocks twice. `paper` has the printed values of the variant
-    by study, for W&B's summary. `cells` are the entries of grids that ask for the run.
+    `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
+    `train.start`, found by its content. `paper` has the printed values of the variant by study, for
+    W&B's summary. `cells` are the entries of grids that ask for the run.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
     device: int = 0
     num_workers: int = 0
     recompute: bool = False
+    weights: Path | None = None
     wandb: WandbMode = "auto"
     group: str = ""
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
@@ -105,7 +109,7 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     data = datamodule(recipe, runtime.num_workers)
     data.prepare_data()
     data.setup("fit")
-    model = build(recipe, data.num_classes)
+    model = _network(recipe, runtime, data)
     counts = complexity(model, recipe.data.transform.side)
     if runtime.recompute:
         recompute_blocks(model.backbone)  # type: ignore[arg-type]
@@ -158,6 +162,15 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     if tracker is not None:
         tracker.summarize(result, runtime.paper)
     return result
+
+
+def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
+    """The recipe's network, with the weights that it starts from, if it does."""
+    model = build(recipe, data.num_classes)
+    if recipe.train.start:
+        for line in start_network(model, recipe, runtime.weights, data.class_names):
+            log.info(line)
+    return model
 
 
 def _trainer(

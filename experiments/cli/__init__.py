@@ -29,6 +29,8 @@ def main() -> None:
     from experiments.cli import (
         bench,
         compare,
+        data,
+        doctor,
         export,
         grid,
         importing,
@@ -40,8 +42,9 @@ def main() -> None:
         show,
     )
 
-    commands = (grid, plan, ledger, compare, inspect, show, run, predict, export, importing, bench)
-    for module in commands:
+    made = (grid, plan, ledger, compare, inspect, show)
+    used = (run, predict, export, importing, data, doctor, bench)
+    for module in (*made, *used):
         module.register(app)
     try:
         app()

@@ -67,7 +67,8 @@ def reproduce(
     grids, store = grids_of(runnable(asked)), Store(runs)
     planned = make_plan([cell for _, grid in grids for cell in grid], store)
     missing = _wanted(grids, planned, store, budget, jobs, retry_failed)
-    carried_out = {"wandb": wandb, "recompute": recompute, "num_workers": workers}
+    carried_out: dict[str, Any] = {"wandb": wandb, "recompute": recompute}
+    carried_out |= {"num_workers": workers, "weights": asked[0][1].weights}
     seconds = None if max_time is None else parse_duration(max_time, "--max-time")
     failures = []
     if missing:
@@ -160,7 +161,6 @@ def _run(
     max_seconds: float | None,
     carried_out: dict[str, Any],
 ) -> "list[tuple[Cell, Failure]]":
-    from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
     from experiments.counting import longest_first
     from experiments.executors.local import default_workers, run_cells
@@ -170,9 +170,7 @@ def _run(
     workers = jobs or default_workers(missing)
     done = planned.count("complete")
     progress_console.print(f"{len(missing)} runs to train, {done} complete, {workers} at a time")
-    with progress_console.status("preparing the data"):
-        for source in dict.fromkeys(cell.recipe.data.source for cell in missing):
-            open_data(source).prepare()
+    _brief(missing, carried_out["weights"])
     of_run = runtimes(grids, missing, **carried_out)
     try:
         with GridProgress(missing) as progress:
@@ -183,6 +181,21 @@ def _run(
     if left:
         typer.echo(f"{len(left)} runs not started in time; the same command goes on", err=True)
     return progress.failures
+
+
+def _brief(missing: "list[Cell]", weights: Path | None) -> None:
+    """Prepare the data, and say what there is to know before training on them."""
+    from datamodules import open_data
+    from experiments.briefing import briefing
+    from experiments.cli.render import progress_console
+
+    recipes = {(cell.study, cell.variant): cell.recipe for cell in missing}
+    opened = {r.data.source: open_data(r.data.source) for r in recipes.values()}
+    with progress_console.status("preparing the data"):
+        for source in opened.values():
+            source.prepare()
+        for line in briefing(list(recipes.values()), opened, weights):
+            progress_console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _show(grids: "list[Grid]", store: "Store", form: Form, *, as_list: bool) -> None:

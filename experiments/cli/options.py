@@ -50,6 +50,11 @@ BudgetOption = Annotated[
     typer.Option("--budget", help="Only what fits into so long (2h), what settles most first."),
 ]
 
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Start from a weights file or a run's folder."),
+]
+
 Asked = list[tuple["Study", "Selection"]]
 RUNS = Path("runs")
 DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"))
@@ -72,6 +77,7 @@ def _shared(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Only this variant. Repeatable.")
     ] = None,
+    weights: WeightsOption = None,
 ) -> "list[tuple[Study, Selection]]":
     """The studies, each with what of it the options ask for."""
     from experiments.compose import Changes, parse_assignments
@@ -83,11 +89,17 @@ def _shared(
     names = shipped_studies() if all_ else [study or "ladder"]
     size = load_profile(profile)
     sources = [source for text in data or [] if (source := parse_source(text))]
+    changes: tuple[Changes, ...] = (Changes(parse_assignments(set_ or []), "--set"),)
+    if weights is not None:
+        from experiments.starting import start_changes
+
+        changes = (*changes, *start_changes(weights))
     selection = Selection(
         profile=size,
         seeds=seeds or size.seeds,
-        changes=(Changes(parse_assignments(set_ or []), "--set"),),
+        changes=changes,
         only=tuple(only or ()),
+        weights=weights,
     )
     asked = []
     for name in names:

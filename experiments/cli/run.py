@@ -16,6 +16,7 @@ from experiments.cli.options import (
     RunsOption,
     SetOption,
     WandbOption,
+    WeightsOption,
 )
 
 
@@ -40,6 +41,7 @@ def train(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Order, augmentation, initial weights.")
     ] = None,
+    weights: WeightsOption = None,
     runs: RunsOption = RUNS,
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
     recompute: RecomputeOption = False,
@@ -53,11 +55,18 @@ def train(
     from experiments.single import compose_recipe, train_one
     from experiments.training import Runtime
 
-    composed = compose_recipe(recipe, profile=profile, data=data, changes=set_ or [], seed=seed)
-    runtime = Runtime(
-        num_workers=workers, recompute=recompute, wandb=wandb, group="train", progress_bar=True
+    composed = compose_recipe(
+        recipe, profile=profile, data=data, changes=set_ or [], seed=seed, weights=weights
     )
-    folder, result = train_one(composed, runs, runtime)
+    runtime = Runtime(
+        num_workers=workers,
+        recompute=recompute,
+        weights=weights,
+        wandb=wandb,
+        group="train",
+        progress_bar=True,
+    )
+    folder, result = train_one(composed, runs, runtime, say=lambda line: typer.echo(line, err=True))
     _show(result.metrics, folder, as_json)
 
 

@@ -15,7 +15,7 @@ from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, c
 from experiments.tables import noise
 
 MOST_SEEDS = 20  # looked for in a store, whatever the profile asks for
-TRIAL = "smoke"  # one step, to see that everything runs: no evidence
+TRIALS = ("smoke", "proxy")  # to see that everything runs, and to search: no evidence
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def judge_claim(study: Study, claim: Claim, found: Sequence[Verdict]) -> Entry:
     """The ledger's line of one claim."""
     unit = {"macs_b": " B", "params_m": " M"}.get(claim.metric, f" {claim.metric}")
     printed = "" if claim.paper is None else f"{claim.paper:+.1f}{unit}"
-    line = Entry(f"{study.id}: {claim.source}", claim.text, "claim", printed, "not attempted")
+    line = Entry(study.title, claim.text, claim.source, printed, "not attempted")
     if not found:
         detail = f"`spinenet reproduce {study.id}` trains what it needs"
         return _with(line, "not attempted", "", detail)
