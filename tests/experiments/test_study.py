@@ -20,6 +20,7 @@ from experiments.study_file import (
 from experiments.tables import make_report, to_markdown
 from spinenet import zoo
 
+PROFILES = [name for name in shipped_profiles() if name != "proxy"]  # which is the search's
 PUBLISHED_DATA = (None, "gpu", "paper")
 MOBILE = ("mobile-49xs", "mobile-49s", "mobile-49")
 
@@ -38,9 +39,7 @@ def write(tmp_path: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_studies())
-@pytest.mark.parametrize(
-    "profile", [None, *(name for name in shipped_profiles() if name != "proxy")]
-)
+@pytest.mark.parametrize("profile", [None, *PROFILES])
 def test_every_shipped_study_composes_in_every_profile(name, profile):
     study = load_study(name)
     size = load_profile(profile) if profile else None
