@@ -103,22 +103,39 @@ def count_full_size(
     models: Sequence[tuple[Study, Variant]], processes: int = 1
 ) -> list[Complexity]:
     """The counts of each model, in order, by so many processes."""
-    jobs = [(full_size(study, variant), study.classes) for study, variant in models]
-    return _count(jobs, processes)
+    return count_all(
+        [(full_size(study, variant), study.classes) for study, variant in models], processes
+    )
+
+
+def count_all(jobs: Sequence[Job], processes: int = 1) -> list[Complexity]:
+    """The counts of each recipe's network with so many outputs, in order."""
+    paths = [_path(*job) for job in jobs]
+    found = {path: _read(path) for path in paths}
+    new = {path: job for path, job in zip(paths, jobs, strict=True) if found[path] is None}
+    counted = _count_at_once(list(new.values()), processes) if new else []
+    found.update(zip(new, counted, strict=True))
+    return [known for path in paths if (known := found[path]) is not None]
 
 
 def macs_by_run(cells: Sequence[Cell]) -> dict[str, float]:
     """Multiply-adds in 1e9 of each cell's network by run id, with the classes of its data where
-    they are known and of the official head else.
+    they are known and of the official head else. One network is counted once for all its runs.
     """
-    jobs: list[Job] = []
-    place: dict[tuple[str, str], int] = {}  # a variant's network is that of all its seeds
+    jobs: dict[str, Job] = {}
+    network_of: dict[str, str] = {}
+    known: dict[tuple[str, str], str] = {}  # a variant's network is that of all its seeds
     for cell in cells:
-        if (cell.study, cell.variant) not in place:
-            place[cell.study, cell.variant] = len(jobs)
-            jobs.append((cell.recipe, EMBEDDED_CLASSES.get(cell.recipe.data.source.kind)))
-    counted = _count(jobs, free_cores() if len(jobs) > FEW else 1)
-    return {cell.run_id: counted[place[cell.study, cell.variant]].macs_b for cell in cells}
+        place = cell.study, cell.variant
+        if place not in known:
+            known[place] = json.dumps([plain(cell.recipe.model), cell.recipe.data.transform.side])
+            classes = EMBEDDED_CLASSES.get(cell.recipe.data.source.kind)
+            jobs.setdefault(known[place], (cell.recipe, classes))
+        network_of[cell.run_id] = known[place]
+    processes = free_cores() if len(jobs) > FEW else 1
+    counted = count_all(list(jobs.values()), processes)
+    macs_b = {network: found.macs_b for network, found in zip(jobs, counted, strict=True)}
+    return {run: macs_b[network] for run, network in network_of.items()}
 
 
 def longest_first(cells: Sequence[Cell]) -> list[Cell]:
@@ -126,16 +143,6 @@ def longest_first(cells: Sequence[Cell]) -> list[Cell]:
     macs_b = macs_by_run(cells)
     work = {c.run_id: macs_b[c.run_id] * c.recipe.train.epochs for c in cells}
     return sorted(cells, key=lambda cell: (cell.seed, -work[cell.run_id]))
-
-
-def _count(jobs: Sequence[Job], processes: int) -> list[Complexity]:
-    """Counts in order, of what is known from before and of what is new."""
-    paths = [_path(*job) for job in jobs]
-    found = {path: _read(path) for path in paths}
-    new = {path: job for path, job in zip(paths, jobs, strict=True) if found[path] is None}
-    counted = _count_at_once(list(new.values()), processes) if new else []
-    found.update(zip(new, counted, strict=True))
-    return [known for path in paths if (known := found[path]) is not None]
 
 
 def _count_at_once(jobs: Sequence[Job], processes: int) -> list[Complexity]:

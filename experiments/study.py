@@ -251,14 +251,16 @@ def cells(study: Study, selection: Selection, *, without_data: bool = False) -> 
 
 def refuse_twins(study: Study, cells: Sequence[Cell]) -> None:
     """Raise UserError if two of the cells' variants are one recipe here and at the paper's size."""
-    met: dict[str, str] = {}
+    met: dict[str, list[str]] = {}
     for cell in cells:
-        first, second = met.setdefault(cell.run_id, cell.variant), cell.variant
-        if first != second and _full_size(study, first) == _full_size(study, second):
-            raise UserError(
-                f"{study.id}: variants {first!r} and {second!r} are the same recipe, in profile "
-                f"{cell.profile!r} and at the paper's size; change one of them or leave it out"
-            )
+        for first in met.setdefault(cell.run_id, []):
+            if _full_size(study, first) == _full_size(study, cell.variant):
+                raise UserError(
+                    f"{study.id}: variants {first!r} and {cell.variant!r} are the same recipe, in "
+                    f"profile {cell.profile!r} and at the paper's size; change one of them or "
+                    "leave it out"
+                )
+        met[cell.run_id].append(cell.variant)
 
 
 def _full_size(study: Study, variant: str) -> dict[str, Any]:

@@ -67,12 +67,8 @@ def reproduce(
     grids, store = grids_of(runnable(asked)), Store(runs)
     planned = make_plan([cell for _, grid in grids for cell in grid], store)
     missing = _wanted(grids, planned, store, budget, jobs, retry_failed)
-    carried_out = {
-        "wandb": wandb,
-        "recompute": recompute,
-        "num_workers": workers,
-        "weights": asked[0][1].weights,
-    }
+    carried_out: dict[str, Any] = {"wandb": wandb, "recompute": recompute}
+    carried_out |= {"num_workers": workers, "weights": asked[0][1].weights}
     seconds = None if max_time is None else parse_duration(max_time, "--max-time")
     failures = []
     if missing:
@@ -193,12 +189,12 @@ def _brief(missing: "list[Cell]", weights: Path | None) -> None:
     from experiments.briefing import briefing
     from experiments.cli.render import progress_console
 
-    recipes = list({(cell.study, cell.variant): cell.recipe for cell in missing}.values())
-    opened = {r.data.source: open_data(r.data.source) for r in recipes}
+    recipes = {(cell.study, cell.variant): cell.recipe for cell in missing}
+    opened = {r.data.source: open_data(r.data.source) for r in recipes.values()}
     with progress_console.status("preparing the data"):
         for source in opened.values():
             source.prepare()
-        for line in briefing(recipes, opened, weights):
+        for line in briefing(list(recipes.values()), opened, weights):
             progress_console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -20,6 +20,7 @@ from experiments.study_file import (
 from experiments.tables import make_report, to_markdown
 from spinenet import zoo
 
+PROFILES = [name for name in shipped_profiles() if name != "proxy"]  # which is the search's
 PUBLISHED_DATA = (None, "gpu", "paper")
 MOBILE = ("mobile-49xs", "mobile-49s", "mobile-49")
 
@@ -38,7 +39,7 @@ def write(tmp_path: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_studies())
-@pytest.mark.parametrize("profile", [None, *shipped_profiles()])
+@pytest.mark.parametrize("profile", [None, *PROFILES])
 def test_every_shipped_study_composes_in_every_profile(name, profile):
     study = load_study(name)
     size = load_profile(profile) if profile else None
@@ -320,7 +321,11 @@ def test_two_variants_of_one_recipe_are_refused_with_both_names(tmp_path, run):
     found = cells(load_study(file), selection)  # alike when small, and not at the paper's size
     runs = {cell.variant: cell.run_id for cell in found if cell.seed == 1}
     assert runs["mine"] == runs["spinenet-49"]
-    paper = Selection(profile=load_profile("paper"), seeds=1)
+    with Path(file).open("a") as more:
+        more.write("  third: {from: mine, title: another that was forgotten}\n")
+    with pytest.raises(UserError, match="variants 'mine' and 'third' are the same recipe"):
+        cells(load_study(file), selection)
+    paper = Selection(profile=load_profile("paper"), seeds=1, only=("spinenet-49", "mine"))
     large = {
         cell.variant: cell.recipe for cell in cells(load_study(file), paper, without_data=True)
     }
