@@ -39,10 +39,11 @@ def main() -> None:
         plan,
         predict,
         run,
+        search,
         show,
     )
 
-    made = (grid, plan, ledger, compare, inspect, show)
+    made = (grid, plan, ledger, compare, inspect, show, search)
     used = (run, predict, export, importing, data, doctor, bench)
     for module in (*made, *used):
         module.register(app)
