@@ -42,7 +42,7 @@ class Result:
     """What a finished run says of itself.
 
     `metrics` are COCO's on validation, in percent; `macs_b` and `params_m` are those of the network
-    as trained.
+    as trained. `tracker_seconds` went by in W&B's logger.
     """
 
     run_id: str
@@ -60,6 +60,7 @@ class Result:
     recipe: dict[str, Any]
     environment: dict[str, Any]
     by_class: dict[str, float] = field(default_factory=dict)
+    tracker_seconds: float = 0.0
     schema_version: int = RESULT_VERSION
 
 

@@ -14,7 +14,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,16 @@ import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from experiments.allocator import keep_freed_memory
-from experiments.callbacks import FiniteLoss, FrozenNorms, Report, Send, device_name, moving_average
+from experiments.callbacks import (
+    BEST,
+    BestWeights,
+    FiniteLoss,
+    FrozenNorms,
+    Report,
+    Send,
+    device_name,
+    moving_average,
+)
 from experiments.networks import build, compile_network
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
@@ -39,6 +48,7 @@ from experiments.store import (
 )
 from experiments.study import PaperValue
 from experiments.tasks import datamodule, make_module
+from experiments.tracked_media import media, start_drawing
 from experiments.tracking import HistoryLogger, WandbMode, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import complexity
@@ -58,8 +68,9 @@ def default_accelerator() -> str:
 class Runtime:
     """How a run is carried out, none of which changes its result.
 
-    `recompute` saves memory by running blocks twice. `paper` has the printed values of the variant
-    by study, for W&B's summary.
+    `recompute` saves memory by running blocks twice. `wandb_artifacts` gives W&B the last and the
+    best weights. `variant` is the run's by study, `paper` has its printed values by study, both for
+    W&B.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
@@ -67,7 +78,9 @@ class Runtime:
     num_workers: int = 0
     recompute: bool = False
     wandb: WandbMode = "auto"
+    wandb_artifacts: bool = False
     group: str = ""
+    variant: Mapping[str, str] = field(default_factory=dict)
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
     progress_bar: bool = False
 
@@ -119,11 +132,22 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         name=recipe.name,
         group=runtime.group,
         tags=sorted(runtime.paper),
-        config={**to_tree(recipe), "macs_b": counts.macs_b, "params_m": counts.params_m},
+        config={
+            **to_tree(recipe),
+            "macs_b": counts.macs_b,
+            "params_m": counts.params_m,
+            "environment": facts,
+            "variant": dict(runtime.variant),
+        },
     )
-    trainer, resume = _trainer(
-        recipe, folder, runtime, [report, FiniteLoss()], [tracker] if tracker else []
-    )
+    drawing = tracker and tracker.attempt(lambda: start_drawing(recipe, folder / "wandb"))
+    callbacks: list[Callback] = [report, FiniteLoss()]
+    if tracker and runtime.wandb_artifacts:
+        labels = labels_of(data)
+        callbacks.append(
+            BestWeights(folder, lambda path: write_weights(path, model, recipe, labels))
+        )
+    trainer, resume = _trainer(recipe, folder, runtime, callbacks, [tracker] if tracker else [])
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
         trainer.validate(module, datamodule=data, verbose=False)
@@ -132,6 +156,14 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     for name, content in files.items():
         write_atomically(folder / name, json.dumps(content))
     write_weights(folder / WEIGHTS, model, recipe, labels_of(data))
+    if tracker:
+        tracker.log_media(
+            lambda: media(module, data) | (drawing.image() if drawing else {}), trainer.global_step
+        )
+        if runtime.wandb_artifacts:
+            tracker.keep(
+                f"{recipe.name}-{run_id}", [folder / WEIGHTS, folder / BEST], final.metrics
+            )
     result = Result(
         run_id=run_id,
         name=recipe.name,
@@ -151,9 +183,11 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     )
     value = result.metrics[module.metric]
     log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
-    write_result(folder, result)
-    if tracker is not None:
+    if tracker:
         tracker.summarize(result, runtime.paper)
+        tracker.close()
+        result = replace(result, tracker_seconds=tracker.seconds)
+    write_result(folder, result)
     return result
 
 

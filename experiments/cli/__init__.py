@@ -37,9 +37,10 @@ def main() -> None:
         predict,
         run,
         show,
+        wandb,
     )
 
-    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench)
+    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench, wandb)
     for module in commands:
         module.register(app)
     try:

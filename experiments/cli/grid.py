@@ -11,6 +11,7 @@ from experiments.cli.options import (
     JsonOption,
     RecomputeOption,
     RunsOption,
+    WandbArtifactsOption,
     WandbOption,
     for_study,
 )
@@ -38,6 +39,7 @@ def reproduce(
     ] = None,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
+    wandb_artifacts: WandbArtifactsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run what a study still misses, then print its tables.
@@ -52,7 +54,11 @@ def reproduce(
     planned = make_plan(grid, store)
     if running := planned.count("running"):
         typer.echo(f"{running} of these runs are under way in another process", err=True)
-    carried_out = {"wandb": wandb, "recompute": recompute}
+    carried_out = {
+        "wandb": wandb,
+        "wandb_artifacts": wandb_artifacts,
+        "recompute": recompute,
+    }
     failures = _run_missing(study, planned, store, jobs, carried_out) if planned.missing else []
     _show(study, grid, store, "json" if as_json else "terminal")
     if failures:
@@ -150,7 +156,12 @@ def _run_missing(
             open_data(source).prepare()
     printed = paper_values(study, missing)
     runtimes = {
-        cell.run_id: Runtime(group=cell.profile, paper=printed[cell.run_id], **carried_out)
+        cell.run_id: Runtime(
+            group=cell.profile,
+            variant={cell.study: cell.variant},
+            paper=printed[cell.run_id],
+            **carried_out,
+        )
         for cell in missing
     }
     try:

@@ -15,6 +15,7 @@ from experiments.cli.options import (
     RecomputeOption,
     RunsOption,
     SetOption,
+    WandbArtifactsOption,
     WandbOption,
 )
 
@@ -44,6 +45,7 @@ def train(
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
+    wandb_artifacts: WandbArtifactsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train one recipe.
@@ -55,7 +57,12 @@ def train(
 
     composed = compose_recipe(recipe, profile=profile, data=data, changes=set_ or [], seed=seed)
     runtime = Runtime(
-        num_workers=workers, recompute=recompute, wandb=wandb, group="train", progress_bar=True
+        num_workers=workers,
+        recompute=recompute,
+        wandb=wandb,
+        wandb_artifacts=wandb_artifacts,
+        group="train",
+        progress_bar=True,
     )
     folder, result = train_one(composed, runs, runtime)
     _show(result.metrics, folder, as_json)

@@ -1,0 +1,59 @@
+"""wandb report, wandb sync: a study's views on Weights & Biases, and runs sent there later."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli.options import RUNS, RunsOption, for_study
+
+if TYPE_CHECKING:
+    from experiments.study import Selection, Study
+
+EntityOption = Annotated[
+    str | None, typer.Option("--entity", help="User or team (default: that of the key).")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    group = typer.Typer(no_args_is_help=True, help="Runs and studies on Weights & Biases.")
+    group.command()(for_study(report))
+    group.command()(sync)
+    app.add_typer(group, name="wandb")
+
+
+def report(
+    study: "Study",
+    selection: "Selection",
+    *,
+    runs: RunsOption = RUNS,
+    entity: EntityOption = None,
+    project: Annotated[str, typer.Option("--project", help="W&B's project.")] = "spinenet",
+) -> None:
+    """Build a workspace and a report of a study on W&B, new ones each time.
+
+    Example: spinenet wandb report ladder --entity my-team
+    """
+    from experiments.store import Store
+    from experiments.study import cells
+    from experiments.wandb_views import default_place, publish
+
+    place = default_place(entity, project)
+    workspace, written = publish(study, cells(study, selection), Store(runs), place)
+    typer.echo(f"workspace: {workspace}\nreport: {written}")
+
+
+def sync(
+    runs: RunsOption = RUNS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be sent.")
+    ] = False,
+) -> None:
+    """Send the runs of a folder that W&B does not have yet.
+
+    Example: spinenet wandb sync --runs runs
+    """
+    from experiments.uploading import records, send
+
+    raise typer.Exit(send(records(Path(runs)), dry=dry_run))
