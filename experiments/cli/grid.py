@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.grid import Plan
     from experiments.store import Failure, Store
     from experiments.study import Cell, Selection, Study
+    from experiments.tables import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -121,6 +122,9 @@ def table(
     into: Annotated[
         Path | None, typer.Option("--into", help="Replace the study's block in a Markdown file.")
     ] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Draw it to a file: .svg or .png.")
+    ] = None,
 ) -> None:
     """Print a study's tables from the runs at hand: measured, paper, difference, verdicts.
 
@@ -130,12 +134,27 @@ def table(
     from experiments.study import cells
 
     grid, store = cells(study, selection), Store(runs)
-    if into is None:
+    if into is None and figure is None:
         _show(study, grid, store, "json" if as_json else "markdown" if markdown else "terminal")
         return
     from experiments.tables import make_report, write_into
 
-    write_into(into, make_report(study, grid, store))
+    report = make_report(study, grid, store)
+    if into is not None:
+        write_into(into, report)
+    if figure is not None:
+        _draw(report, figure)
+
+
+def _draw(report: "Report", path: Path) -> None:
+    from experiments.figure import figure
+    from spinenet.drawing import save
+
+    try:
+        save(figure(report), path)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    typer.echo(f"drawn to {path}")
 
 
 def _run_missing(
