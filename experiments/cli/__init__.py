@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from functools import cache
 
 import typer
 
@@ -26,6 +27,19 @@ def main() -> None:
     # Libraries make objects by the hundred thousand and keep them: looking through them for garbage
     # as often as Python does takes a sixth of a short command.
     gc.set_threshold(100_000, 20, 20)
+    try:
+        application()()
+    except UserError as error:
+        _fail(str(error))
+    except Exception as error:
+        if not _is_user_error(error) or os.environ.get("SPINENET_TRACEBACK"):
+            raise
+        _fail(str(error))
+
+
+@cache
+def application() -> typer.Typer:
+    """The application with all its commands."""
     from experiments.cli import (
         bench,
         compare,
@@ -43,14 +57,7 @@ def main() -> None:
     commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench, wandb)
     for module in commands:
         module.register(app)
-    try:
-        app()
-    except UserError as error:
-        _fail(str(error))
-    except Exception as error:
-        if not _is_user_error(error) or os.environ.get("SPINENET_TRACEBACK"):
-            raise
-        _fail(str(error))
+    return app
 
 
 def _is_user_error(error: Exception) -> bool:
