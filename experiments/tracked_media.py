@@ -69,13 +69,14 @@ def start_drawing(recipe: Recipe, folder: Path) -> Drawing | None:
     return Drawing(backbone.genotype, folder) if isinstance(backbone, SpineNetConfig) else None
 
 
-def media(module: TaskModule, data: DataModule) -> dict[str, Any]:
-    """Tables and curves of what the last validation found."""
+def media(module: TaskModule, data: DataModule, drawing: Drawing | None) -> dict[str, Any]:
+    """Tables and curves of what the last validation found, and the drawing."""
+    drawn = drawing.image() if drawing else {}
     if isinstance(module, DetectionModule):
-        return {"predictions": _boxes(module, data), "precision": _curves(module)}
+        return drawn | {"predictions": _boxes(module, data), "precision": _curves(module)}
     if isinstance(module, ClassificationModule):
-        return {"predictions": _ranks(module, data)}
-    return {}
+        return drawn | {"predictions": _ranks(module, data)}
+    return drawn
 
 
 def chosen(count: int) -> list[int]:
@@ -85,11 +86,13 @@ def chosen(count: int) -> list[int]:
 
 def _boxes(module: DetectionModule, data: DataModule) -> Any:
     """A table of pictures under two layers of boxes, which W&B shows and hides."""
+    from wandb.data_types import Classes
+
     import wandb
 
     index = module.index
     names = {index.label_to_category[label]: name for label, name in index.class_names.items()}
-    classes = wandb.Classes([{"id": number, "name": name} for number, name in names.items()])
+    classes = Classes([{"id": number, "name": name} for number, name in names.items()])
     table = wandb.Table(columns=["image_id", "picture", "annotated", "found"])
     for i in chosen(len(index.images)):
         record = index.images[i]

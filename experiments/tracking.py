@@ -158,7 +158,7 @@ def wandb_logger(
     processes of a run but the first.
     """
     mode = choose_mode(mode)
-    if mode == "disabled" or rank_zero_only.rank != 0:
+    if mode == "disabled" or getattr(rank_zero_only, "rank", 0) != 0:
         return None
 
     def start() -> Any:

@@ -48,10 +48,10 @@ from experiments.store import (
 )
 from experiments.study import PaperValue
 from experiments.tasks import datamodule, make_module
-from experiments.tracked_media import media, start_drawing
-from experiments.tracking import HistoryLogger, WandbMode, wandb_logger
+from experiments.tracked_media import Drawing, media, start_drawing
+from experiments.tracking import HistoryLogger, SafeWandbLogger, WandbMode, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
-from spinenet.complexity import complexity
+from spinenet.complexity import Complexity, complexity
 from spinenet.recompute import recompute_blocks
 
 log = logging.getLogger(__name__)
@@ -124,29 +124,18 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     if recipe.train.compile:
         compile_network(model)
     module = make_module(model, recipe, data)
+
+    def write(path: Path) -> None:
+        write_weights(path, model, recipe, labels_of(data))
+
     report = Report(send)
-    tracker = wandb_logger(
-        runtime.wandb,
-        folder=folder,
-        run_id=run_id,
-        name=recipe.name,
-        group=runtime.group,
-        tags=sorted(runtime.paper),
-        config={
-            **to_tree(recipe),
-            "macs_b": counts.macs_b,
-            "params_m": counts.params_m,
-            "environment": facts,
-            "variant": dict(runtime.variant),
-        },
-    )
-    drawing = tracker and tracker.attempt(lambda: start_drawing(recipe, folder / "wandb"))
+    tracker = _tracker(recipe, run_id, folder, runtime, counts, facts)
+    drawing: Drawing | None = None
+    if tracker:
+        drawing = tracker.attempt(lambda: start_drawing(recipe, folder / "wandb"))
     callbacks: list[Callback] = [report, FiniteLoss()]
     if tracker and runtime.wandb_artifacts:
-        labels = labels_of(data)
-        callbacks.append(
-            BestWeights(folder, lambda path: write_weights(path, model, recipe, labels))
-        )
+        callbacks.append(BestWeights(folder, write))
     trainer, resume = _trainer(recipe, folder, runtime, callbacks, [tracker] if tracker else [])
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
@@ -155,15 +144,12 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     final, files = module.final()
     for name, content in files.items():
         write_atomically(folder / name, json.dumps(content))
-    write_weights(folder / WEIGHTS, model, recipe, labels_of(data))
+    write(folder / WEIGHTS)
     if tracker:
-        tracker.log_media(
-            lambda: media(module, data) | (drawing.image() if drawing else {}), trainer.global_step
-        )
+        tracker.log_media(lambda: media(module, data, drawing), trainer.global_step)
         if runtime.wandb_artifacts:
-            tracker.keep(
-                f"{recipe.name}-{run_id}", [folder / WEIGHTS, folder / BEST], final.metrics
-            )
+            kept = [folder / WEIGHTS, folder / BEST]
+            tracker.keep(f"{recipe.name}-{run_id}", kept, final.metrics)
     result = Result(
         run_id=run_id,
         name=recipe.name,
@@ -189,6 +175,32 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         result = replace(result, tracker_seconds=tracker.seconds)
     write_result(folder, result)
     return result
+
+
+def _tracker(
+    recipe: Recipe,
+    run_id: str,
+    folder: Path,
+    runtime: Runtime,
+    counts: Complexity,
+    facts: dict[str, Any],
+) -> SafeWandbLogger | None:
+    """W&B's logger, which knows the run by the recipe and by what else tells it from others."""
+    return wandb_logger(
+        runtime.wandb,
+        folder=folder,
+        run_id=run_id,
+        name=recipe.name,
+        group=runtime.group,
+        tags=sorted(runtime.paper),
+        config={
+            **to_tree(recipe),
+            "macs_b": counts.macs_b,
+            "params_m": counts.params_m,
+            "environment": facts,
+            "variant": dict(runtime.variant),
+        },
+    )
 
 
 def _trainer(

@@ -57,9 +57,12 @@ def default_place(entity: str | None, project: str) -> Place:
     import wandb
 
     try:
-        return Place(entity or wandb.Api().default_entity, project)
+        entity = entity or wandb.Api().default_entity
     except wandb.errors.Error as error:
         raise UserError(f"W&B: {error}; log in by `wandb login`, or set WANDB_API_KEY") from error
+    if entity is None:
+        raise UserError("W&B: the key names no user or team; give one by --entity")
+    return Place(entity, project)
 
 
 @dataclass(frozen=True)

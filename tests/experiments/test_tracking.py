@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from wandb.proto import wandb_internal_pb2
 
+from experiments.module import NonFiniteLossError
 from experiments.recipe import to_tree
-from experiments.single import evaluate_weights
+from experiments.single import compose_recipe, evaluate_weights
 from experiments.store import read_result
 from experiments.study import PaperValue
 from experiments.tracking import HistoryLogger, choose_mode
@@ -50,7 +51,6 @@ def items(entries: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def offline_run(coco_folder, tmp_path_factory):
-    from experiments.single import compose_recipe
     from tests.experiments.conftest import TINY
 
     changes = [*TINY, "train.epochs=5", "train.batch_size=8", "eval.every_epochs=2"]
@@ -185,6 +185,29 @@ def test_the_artifact_has_the_last_and_the_best_weights(offline_run):
     best = max(x["val/AP"] for x in lines if "val/AP" in x)
     assert metrics["AP"] == pytest.approx(best, abs=1e-6)
     assert best >= result.metrics["AP"] - 1e-6
+
+
+def test_a_classifier_shows_pictures_with_the_rank_of_the_right_class(tmp_path):
+    changes = ["model.backbone.width=0.0625", "model.backbone.endpoint_filters=8"]
+    recipe = compose_recipe("classifier", profile="smoke", data=None, changes=changes, seed=0)
+    train(recipe, "c" * 12, tmp_path, Runtime(accelerator="cpu", wandb="offline"))
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    files = artifact_files(read_records(path), "predictions")
+    table = json.loads(files["predictions.table.json"].read_text())
+    ranks = json.loads((tmp_path / "ranks.json").read_text())
+    of_sample = dict(zip(ranks["sample"], ranks["rank"], strict=True))
+    places = [0, 1, 3, 5, 6, 8]  # six of ten, spread evenly
+    assert table["columns"] == ["picture", "label", "classes above it"]
+    assert [row[2] for row in table["data"]] == [of_sample[i] for i in places]
+
+
+def test_a_run_that_fails_is_closed_as_failed(tiny_recipe, tmp_path):
+    recipe = replace(tiny_recipe, optim=replace(tiny_recipe.optim, lr=1e30, clip_norm=0.0))
+    with pytest.raises(NonFiniteLossError):
+        train(recipe, "d" * 12, tmp_path, Runtime(accelerator="cpu", wandb="offline"))
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    (exit_,) = [r.exit for r in read_records(path) if r.HasField("exit")]
+    assert exit_.exit_code == 1
 
 
 def test_a_refusing_wandb_does_not_harm_the_run(tiny_recipe, tmp_path, monkeypatch):

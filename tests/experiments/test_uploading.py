@@ -144,6 +144,20 @@ def test_what_sends_gives_up_some_time_after_its_run_has_ended():
     assert sender.wait(SENDING_S) != 0
 
 
+def test_the_command_sends_what_a_folder_of_runs_holds(
+    run, tiny_recipe, tmp_path, monkeypatch, senders
+):
+    runs = tmp_path / "runs"
+    train(tiny_recipe, "a" * 12, runs / "a", Runtime("cpu", wandb="offline"))
+    assert senders == []
+    with wandb_server("takes") as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        assert run("wandb", "sync", "--runs", runs, "--dry-run")[0] == 0
+        assert server.rows == []
+        assert run("wandb", "sync", "--runs", runs)[0] == 0
+        assert len(server.rows) >= 2
+
+
 def test_a_folder_without_records_says_so(tmp_path):
     with pytest.raises(UserError, match="no run here was recorded"):
         uploading.records(tmp_path)

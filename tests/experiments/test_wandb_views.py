@@ -56,6 +56,13 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return views
 
 
+@pytest.mark.parametrize("command", ["report", "sync"])
+def test_help_shows_an_example(run, command):
+    code, out, _ = run("wandb", command, "--help")
+    assert code == 0
+    assert f"Example: spinenet wandb {command}" in " ".join(out.split())
+
+
 def test_the_workspace_shows_the_studys_runs_with_seeds_together(run, saved):
     code, out, err = run("wandb", "report", "ladder", *STORED)
     assert (code, err.count("error")) == (0, 0)
