@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from datamodules.class_sources import ClassSource, ClassSourceConfig
-from datamodules.coco import CocoIndex, ImageRecord, find_split, fingerprint, read_coco
+from datamodules.coco import CocoIndex, ImageRecord, fingerprint, read_coco
 from datamodules.digits import DigitsConfig
 from datamodules.digits_classes import DigitsClassesConfig
 from datamodules.errors import DataError
@@ -19,6 +19,7 @@ from datamodules.inaturalist import INaturalistBoxesConfig, INaturalistConfig
 from datamodules.inputs import CropConfig, TransformConfig
 from datamodules.labels import ClassIndex
 from datamodules.labels_csv import LabelsCsvConfig
+from datamodules.layouts import find_split
 from datamodules.opening import DataSourceConfig, open_data, training_samples
 from datamodules.sources import CocoFolderConfig, Source, SourceConfig, open_source
 

@@ -27,10 +27,6 @@ from datamodules import coco_file
 from datamodules.errors import DataError
 
 COCO_IDS = frozenset(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-LAYOUTS = (
-    ("annotations/instances_{split}.json", "images"),
-    ("annotations/instances_{split}2017.json", "{split}2017"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,33 +95,19 @@ def label_map(categories: Iterable[int]) -> dict[int, int]:
     return {category: label for label, category in enumerate(ids, start=1)}
 
 
-def find_split(folder: Path, split: str) -> tuple[Path, Path]:
-    """The annotation file and the image folder of ``split`` ("train" or "val") in ``folder``."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; set the data's root to a folder in COCO format")
-    wanted = [(a.format(split=split), i.format(split=split)) for a, i in LAYOUTS]
-    for annotations, images in wanted:
-        if (folder / annotations).is_file() and (folder / images).is_dir():
-            return folder / annotations, folder / images
-    entries = sorted(p.relative_to(folder).as_posix() for p in folder.glob("*"))
-    entries += sorted(p.relative_to(folder).as_posix() for p in folder.glob("annotations/*"))
-    looked_for = ", or ".join(f"{a} with pictures in {i}/" for a, i in wanted)
-    found = ", ".join(entries[:12]) or "nothing"
-    raise DataError(
-        f"{folder}: split {split!r} not found; looked for {looked_for}; the folder holds {found}; "
-        f"rename or move the files to one of these layouts"
-    )
-
-
-def read_coco(annotation_file: Path, image_dir: Path, *, masks: bool = False) -> CocoIndex:
+def read_coco(
+    annotation_file: Path, image_dir: Path, part: str = "", *, masks: bool = False
+) -> CocoIndex:
     """Read and check one annotation file and the presence of every picture it names.
 
-    With ``masks`` every annotation must have a 'segmentation'.
+    ``part`` takes only the pictures whose names say this split, of a file that holds several. With
+    ``masks`` every annotation must have a 'segmentation'.
     """
     content = coco_file.read_json(annotation_file)
     categories = coco_file.categories(annotation_file, content["categories"])
     entries = coco_file.image_entries(annotation_file, content["images"])
-    sizes = coco_file.picture_sizes(annotation_file, image_dir, entries)
+    kept = coco_file.part_of(annotation_file, entries, part) if part else entries
+    sizes = coco_file.picture_sizes(annotation_file, image_dir, kept)
     # COCO's own train2017 holds two boxes of height 0, which the official parser drops in silence.
     drop_flat = set(categories) == COCO_IDS
     objects = coco_file.objects_by_image(
@@ -146,7 +128,7 @@ def read_coco(annotation_file: Path, image_dir: Path, *, masks: bool = False) ->
             size_bytes=sizes[image_id],
             **_objects(objects.get(image_id, []), labels, masks),
         )
-        for image_id in sorted(entries)
+        for image_id in sorted(kept)
     )
     return CocoIndex(annotation_file, image_dir, images, categories)
 
@@ -166,6 +148,30 @@ def fingerprint(index: CocoIndex) -> str:
         for mask in image.masks or ():
             digest.update(mask + b"\n")
     return digest.hexdigest()
+
+
+def refuse_unlike(train: CocoIndex, val: CocoIndex) -> None:
+    """Raise DataError where the splits do not list the same categories."""
+    if train.categories != val.categories:
+        raise DataError(
+            f"{val.annotation_file}: 'categories' differ from {train.annotation_file}; "
+            f"both splits must list the same ids and names"
+        )
+
+
+def refuse_unseen(train: CocoIndex, val: CocoIndex) -> None:
+    """Raise DataError where validation asks for classes that training never shows."""
+    shown, asked = (
+        {label for image in split.images for label in image.labels[~image.iscrowd].tolist()}
+        for split in (train, val)
+    )
+    if unseen := sorted(asked - shown):
+        names = ", ".join(repr(val.class_names[label]) for label in unseen[:5])
+        raise DataError(
+            f"{val.annotation_file}: {len(unseen)} of {len(asked)} classes have objects here and "
+            f"none in training ({train.annotation_file}): {names}{', …' if unseen[5:] else ''}; "
+            f"annotate some in training, or remove these classes from both files"
+        )
 
 
 def _objects(rows: list[coco_file.Row], labels: dict[int, int], masks: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.errors import DataError
+from datamodules.layouts import split_of
 from datamodules.masks import read_segmentation
 
 
@@ -108,6 +109,26 @@ def image_entries(file: Path, entries: list[dict[str, Any]]) -> dict[int, dict[s
                 )
     _refuse_repeats(file, "images", [image["id"] for image in images])
     return {image["id"]: image for image in images}
+
+
+def part_of(file: Path, images: dict[int, dict[str, Any]], part: str) -> dict[int, dict[str, Any]]:
+    """The pictures of the split ``part``, by their names, of a file that holds several splits."""
+    said = {image_id: split_of(entry["file_name"]) for image_id, entry in images.items()}
+    silent = [images[image_id]["file_name"] for image_id, split in said.items() if not split]
+    if silent:
+        raise DataError(
+            f"{file}: {len(silent)} of {len(images)} pictures do not say their split: "
+            f"{', '.join(silent[:3])}{', …' if len(silent) > 3 else ''}; name them train/… and "
+            f"val/…, or write one annotation file per split, annotations/{{train,val}}.json"
+        )
+    kept = {image_id: entry for image_id, entry in images.items() if said[image_id] == part}
+    if not kept:
+        raise DataError(
+            f"{file}: no picture's name says split {part!r}; the names say "
+            f"{', '.join(sorted(set(said.values()))) or 'nothing'}; name some {part}/…, or write "
+            f"one annotation file per split, annotations/{{train,val}}.json"
+        )
+    return kept
 
 
 def _refuse_repeats(file: Path, key: str, ids: list[int]) -> None:

@@ -83,7 +83,7 @@ def crop_image(image: Tensor, crop: Crop, side: int) -> Tensor:
         slice(crop.top, crop.top + crop.height),
         slice(crop.left, crop.left + crop.width),
     )
-    piece = image[:, rows, columns].float()
+    piece = image[:, rows, columns].float().contiguous()
     resized = F.interpolate(piece[None], size=(side, side), mode="bilinear", align_corners=False)[0]
     normalised = (resized - MEAN_RGB) / STD_RGB
     return normalised.flip(-1) if crop.flip else normalised

@@ -3,7 +3,8 @@
 The dataset is stateless: asked for (epoch, i), it answers the same on any worker, in any order, in
 any process. Samples have fixed shapes, so the default collation makes the batch:
 
-    image     float32 [3, S, S]   normalised, zero-padded at the bottom and the right
+    image     [3, S, S]           0..255 for `transforms.normalise` on the device, zero-padded at
+                                  the bottom and the right; uint8 in training, float32 otherwise
     boxes     float32 [M, 4]      (x1, y1, x2, y2) in pixels of the network input, zero rows after
     labels    int64 [M]           1..K, 0 in the empty rows
     image_id  int                 COCO's id; scoring finds crowds and unclipped boxes by it
@@ -21,14 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.coco import CocoIndex, ImageRecord
+from datamodules.coco import CocoIndex, ImageRecord, refuse_unlike, refuse_unseen
 from datamodules.errors import DataError
 from datamodules.inputs import TransformConfig
 from datamodules.loading import PictureDataset, TwoSplits
 from datamodules.masks import decode
 from datamodules.pictures import read_picture
 from datamodules.sampling import Key
-from datamodules.sources import SourceConfig, open_source
+from datamodules.sources import CocoFolderSource, SourceConfig, open_source
 from datamodules.transforms import (
     Placement,
     crop_mask,
@@ -36,7 +37,7 @@ from datamodules.transforms import (
     has_area,
     place,
     place_boxes,
-    place_image,
+    place_pixels,
 )
 
 MAX_INSTANCES = 100  # of the official parser; no picture trains on more
@@ -66,6 +67,7 @@ class DetectionDataset(PictureDataset):
                 f"the index of {index.annotation_file} has no masks; read it with masks=True"
             )
         super().__init__(train=train, cache=cache)
+        self._pixel_type = torch.uint8 if train else torch.float32
         self.index = index
         self.transform = transform
         self.seed = seed
@@ -87,7 +89,7 @@ class DetectionDataset(PictureDataset):
         boxes = place_boxes(torch.from_numpy(record.boxes), placement)
         kept = has_area(boxes) & ~torch.from_numpy(record.iscrowd)
         sample = {
-            "image": place_image(self.picture(i), placement),
+            "image": place_pixels(self.picture(i).to(self._pixel_type), placement),
             "boxes": self._padded(boxes[kept]),
             "labels": self._padded(torch.from_numpy(record.labels)[kept]),
             "image_id": record.id,
@@ -165,11 +167,9 @@ class DetectionDataModule(TwoSplits):
             self._val = self._dataset(val, is_train=False)
         if self._train is None and stage != "validate":
             train, val = self._read("train"), self.val_index
-            if train.categories != val.categories:
-                raise DataError(
-                    f"{val.annotation_file}: 'categories' differ from {train.annotation_file}; "
-                    f"both splits must list the same ids and names"
-                )
+            refuse_unlike(train, val)
+            if isinstance(self.source, CocoFolderSource):  # a few drawn digits may lack a class
+                refuse_unseen(train, val)
             self._train = self._dataset(train, is_train=True)
 
     def _read(self, split: str) -> CocoIndex:

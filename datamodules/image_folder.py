@@ -6,6 +6,7 @@ from typing import Literal
 
 from datamodules.errors import DataError
 from datamodules.labels import Listing, Row
+from datamodules.layouts import has_coco
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
@@ -26,16 +27,22 @@ def list_image_folder(root: Path, split: str) -> Listing:
         found = ", ".join(sorted(p.name for p in root.glob("*"))[:12]) or "nothing"
         raise DataError(
             f"{folder}: no such folder, so split {split!r} is missing; {root} holds {found}; "
-            f"rename or move the folders to {{train,val}}/CLASS/picture.jpg"
+            f"{_hint(root)}rename or move the folders to {{train,val}}/CLASS/picture.jpg"
         )
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not names:
         raise DataError(
             f"{folder}: split {split!r} has no folder of a class; "
-            f"put every picture into a folder named after its class"
+            f"{_hint(root)}put every picture into a folder named after its class"
         )
     rows = [Row(f"{name}/{file}", name) for name in names for file in _pictures(folder / name)]
     return Listing(folder, folder, rows, {name: name for name in names})
+
+
+def _hint(root: Path) -> str:
+    if has_coco(root):
+        return "it looks like COCO's format: give coco:FOLDER and a detector; or "
+    return "it has labels in a CSV file: give csv:FOLDER; or " if any(root.glob("*.csv")) else ""
 
 
 def _pictures(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datamodules.errors import DataError
 from datamodules.sampling import EpochSampler, current_rank
@@ -100,6 +100,15 @@ class TwoSplits(pl.LightningDataModule, ABC):
         )
 
 
+def channels_last_batch(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """The default batch of samples, with the pictures channels last in memory as they were."""
+    pictures = [sample["image"].permute(1, 2, 0) for sample in samples]
+    batch: dict[str, Any] = default_collate(
+        [{**sample, "image": rows} for sample, rows in zip(samples, pictures, strict=True)]
+    )
+    return {**batch, "image": batch["image"].permute(0, 3, 1, 2)}
+
+
 def epoch_loader(
     dataset: Dataset[Any], *, length: int, train: bool, batch_size: int, seed: int, num_workers: int
 ) -> DataLoader:
@@ -112,6 +121,7 @@ def epoch_loader(
         sampler=EpochSampler(length=length, seed=seed, shuffle=train),
         drop_last=train,
         num_workers=num_workers,
+        collate_fn=channels_last_batch,
         persistent_workers=num_workers > 0,
         # Forked workers share the decoded pictures; elsewhere the platform's own way is safer.
         multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,

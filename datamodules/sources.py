@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
-from datamodules.coco import CocoIndex, find_split, fingerprint, read_coco
+from datamodules.coco import CocoIndex, fingerprint, read_coco
 from datamodules.digits import DigitsConfig, Progress, digits_fingerprint, prepare
 from datamodules.digits_scene import SPLITS
 from datamodules.errors import DataError
+from datamodules.layouts import find_split
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class CocoFolderConfig:
 
     kind: Literal["coco"] = "coco"
     root: str = ""
-    """Folder with annotations/ and the pictures; ``find_split`` names the layouts."""
+    """Folder with annotations and pictures; ``layouts`` has the ways they may lie in it."""
 
 
 SourceConfig = CocoFolderConfig | DigitsConfig

@@ -5,6 +5,10 @@ The order: normalise, resize bilinearly with the aspect ratio kept so that the p
 right. Normalising first makes the padding the mean colour. Rounding follows Model Garden
 (tf-models-official 2.20.0, ``preprocess_ops.resize_and_crop_image``) in float32, half to even.
 
+Training takes the same way in 8 bits: resizing rounds to whole values, a third of one on average,
+takes a fifth of the time, and a quarter of the memory goes to the device, which normalises.
+Evaluation keeps the exact way. A picture that already fits comes out the same to the bit.
+
 Shapes: an image is [3, height, width], boxes are [n, 4] corners (x1, y1, x2, y2) in pixels. A mask
 is kept as a grid of cells over its placed box, because a network compares it with crops of any
 size and place, and whole masks of every object would outweigh the picture.
@@ -88,21 +92,53 @@ def draw_placement(
 
 
 def place_image(image: Tensor, placement: Placement) -> Tensor:
-    """uint8 [3, height, width] -> normalised float32 [3, side, side].
+    """uint8 [3, height, width] -> normalised float32 [3, side, side], as in evaluation."""
+    placed = place_pixels(image.float(), placement)
+    return normalise(placed[None], torch.tensor([placement.valid]))[0]
 
-    Normalises after the crop, where there are fewest pixels: bilinear weights sum to one, so that
-    equals the official order to float32 rounding.
+
+def place_pixels(image: Tensor, placement: Placement) -> Tensor:
+    """[3, height, width] of 0..255 -> [3, side, side] of the same type, for ``normalise`` on the
+    device; zero below and beside the picture, channels last in memory.
     """
     if placement.flip:
         image = image.flip(-1)
-    image = image.float()
     if placement.resized != placement.size:
-        image = F.interpolate(
-            image[None], size=placement.resized, mode="bilinear", align_corners=False
-        )[0]
+        # Channels last is several times faster, in 8 bits above all.
+        batch = image[None].contiguous(memory_format=torch.channels_last)
+        image = F.interpolate(batch, size=placement.resized, mode="bilinear", align_corners=False)[
+            0
+        ]
     (top, left), (height, width) = placement.offset, placement.valid
-    image = (image[:, top : top + height, left : left + width] - MEAN_RGB) / STD_RGB
-    return F.pad(image, (0, placement.side - width, 0, placement.side - height))
+    canvas = image.new_zeros(placement.side, placement.side, 3).permute(2, 0, 1)
+    canvas[:, :height, :width] = image[:, top : top + height, left : left + width]
+    return canvas
+
+
+def normalise(images: Tensor, valid: Tensor) -> Tensor:
+    """[B, 3, side, side] of 0..255, of which ``valid`` [B, 2] (height, width) is picture ->
+    normalised float32 of the same shape, zero where there is no picture, channels last in memory.
+
+    Normalises after the resizing: bilinear weights sum to one, so that equals the official order to
+    float32 rounding.
+    """
+    side = images.shape[-1]
+    # Row by row, so that mean and deviation are added along what is contiguous in memory.
+    rows = images.permute(0, 2, 3, 1).reshape(len(images), side, 3 * side)
+    mean, std = (value.flatten().repeat(side).to(images.device) for value in (MEAN_RGB, STD_RGB))
+    # The first of these makes a copy of its own, which the subtraction may overwrite.
+    centred = rows.float().sub_(mean) if images.dtype == torch.uint8 else rows - mean
+    normalised = centred.div_(std)
+    if images.is_cuda:  # without asking the device for numbers
+        cells = torch.arange(side, device=images.device)
+        below = cells >= valid[:, 0, None]
+        beside = (cells >= valid[:, 1, None]).repeat_interleave(3, dim=1)
+        normalised.masked_fill_(below[:, :, None] | beside[:, None, :], 0.0)
+    else:
+        for picture, (height, width) in zip(normalised, valid.tolist(), strict=True):
+            picture[height:] = 0.0
+            picture[:, 3 * width :] = 0.0
+    return normalised.view(len(images), side, side, 3).permute(0, 3, 1, 2)
 
 
 def place_boxes(boxes: Tensor, placement: Placement) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from torch import nn
 
+from experiments.counting import OFFICIAL_CLASSES
 from experiments.errors import UserError, did_you_mean
-from experiments.grid import OFFICIAL_CLASSES
 from spinenet import genotype as genotypes
 from spinenet import zoo
 from spinenet.comparison import compare, edges

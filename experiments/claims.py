@@ -16,7 +16,7 @@ from experiments.store import Result, metric_values
 from experiments.study import COUNTED, Claim
 
 if TYPE_CHECKING:
-    from spinenet.complexity import Complexity
+    from spinenet.counts import Complexity
 
 Verdict = Literal["replicated", "contradicted", "inconclusive", "not run"]
 

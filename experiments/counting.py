@@ -1,27 +1,95 @@
-"""Counting many networks at once: each at the paper's own size, on every core that is free."""
+"""Multiply-adds and parameters of recipes' networks: one, or many on every core that is free.
+
+A network is counted once. What was counted is kept in the user's cache under the model's
+description and everything that could change the counts: this package's own sources and the
+libraries that the networks are made with.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
 from importlib import import_module
+from importlib.metadata import version
 from itertools import chain, compress
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from datamodules.drawn import cache_folder
 from experiments.compose import from_tree
-from experiments.grid import counts
 from experiments.provenance import usable_cores
-from experiments.recipe import Recipe
+from experiments.recipe import Recipe, plain
+from experiments.store import write_atomically
 from experiments.study import Study, Variant, variant_tree
+from spinenet import config
 from spinenet.config import ResNetConfig, ResNetFPNConfig
+from spinenet.counts import Complexity
 
-if TYPE_CHECKING:
-    from spinenet.complexity import Complexity
-
+# Outputs of the official heads, which the printed counts include: COCO's ids with the background,
+# ImageNet's classes with one.
+OFFICIAL_CLASSES = {"retinanet": 91, "mask-rcnn": 91, "classifier": 1001}
+LIBRARIES = ("torch", "timm", "torchvision")
+Job = tuple[Recipe, int | None]  # and the outputs of its head
 MOST_PROCESSES = 8  # a model takes a tenth of a second; more would only be started and ended
+
+
+def counts(recipe: Recipe, num_classes: int | None = None) -> Complexity:
+    """Multiply-adds and parameters of a recipe's network, by default with the official head; built
+    without memory, or known from before.
+    """
+    path = _path(recipe, num_classes)
+    known = _read(path)
+    if known is not None:
+        return known
+    from experiments.networks import build_network
+    from spinenet.complexity import complexity, without_values
+
+    with without_values():
+        model = build_network(recipe.model, _outputs(recipe, num_classes))
+    counted = complexity(model, recipe.data.transform.side)
+    with suppress(OSError):  # a cache that cannot be written costs a second, no result
+        write_atomically(path, json.dumps(asdict(counted)))
+    return counted
+
+
+def _outputs(recipe: Recipe, num_classes: int | None) -> int:
+    return OFFICIAL_CLASSES[recipe.model.kind] if num_classes is None else num_classes
+
+
+def _path(recipe: Recipe, num_classes: int | None) -> Path:
+    """Where the counts are kept: a name that follows from all that decides them."""
+    facts = {
+        "model": plain(recipe.model),
+        "side": recipe.data.transform.side,
+        "outputs": _outputs(recipe, num_classes),
+        "made by": _makers(),
+    }
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / "counts" / f"{name[:32]}.json"
+
+
+@cache
+def _makers() -> str:
+    """A hash of the sources of the networks, and of the versions of the libraries below them."""
+    digest = hashlib.sha256(repr([version(name) for name in LIBRARIES]).encode())
+    for path in sorted(Path(config.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> Complexity | None:
+    """What is kept, or None where nothing is or it is damaged."""
+    try:
+        return Complexity(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def full_size(study: Study, variant: Variant) -> Recipe:
@@ -35,11 +103,22 @@ def count_full_size(
     """The counts of each model, in order, by so many processes."""
     recipes = [full_size(study, variant) for study, variant in models]
     jobs = [(recipe, study.classes) for (study, _), recipe in zip(models, recipes, strict=True)]
-    if processes == 1:
+    paths = [_path(*job) for job in jobs]
+    found = {path: _read(path) for path in paths}
+    new = {path: job for path, job in zip(paths, jobs, strict=True) if found[path] is None}
+    counted = _count_at_once(list(new.values()), processes) if new else []
+    found.update(zip(new, counted, strict=True))
+    return [known for path in paths if (known := found[path]) is not None]
+
+
+def _count_at_once(jobs: Sequence[Job], processes: int) -> list[Complexity]:
+    """Counts in order; one process counts all that need timm, whose import takes as long as the
+    rest.
+    """
+    if processes == 1 or len(jobs) == 1:
         return _count_all(jobs)
     import_module("experiments.networks")  # once, for all processes
-    # One process counts all that need timm: to import it takes as long as to count the rest.
-    with_timm = [_builds_with_timm(recipe) for recipe in recipes]
+    with_timm = [_builds_with_timm(recipe) for recipe, _ in jobs]
     groups = [list(compress(jobs, with_timm))]
     groups += [[job] for job, needed in zip(jobs, with_timm, strict=True) if not needed]
     with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
@@ -61,5 +140,5 @@ def _builds_with_timm(recipe: Recipe) -> bool:
     return drops or isinstance(recipe.model.backbone, ResNetConfig | ResNetFPNConfig)
 
 
-def _count_all(jobs: Sequence[tuple[Recipe, int | None]]) -> list[Complexity]:
+def _count_all(jobs: Sequence[Job]) -> list[Complexity]:
     return [counts(*job) for job in jobs]

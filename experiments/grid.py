@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from experiments.recipe import Recipe
+from experiments.counting import counts
 from experiments.store import Result, State, Store
 from experiments.study import Cell, PaperValue, Study
-
-if TYPE_CHECKING:
-    from spinenet.complexity import Complexity
-
-# Outputs of the official heads, which the printed counts include: COCO's ids with the background,
-# ImageNet's classes with one.
-OFFICIAL_CLASSES = {"retinanet": 91, "mask-rcnn": 91, "classifier": 1001}
 
 
 @dataclass(frozen=True)
@@ -58,19 +50,6 @@ def paper_values(
 ) -> dict[str, dict[str, dict[str, PaperValue]]]:
     """Run id → study → metric → the printed value."""
     return {c.run_id: {study.id: dict(study.variants[c.variant].paper)} for c in cells}
-
-
-def counts(recipe: Recipe, num_classes: int | None = None) -> Complexity:
-    """Multiply-adds and parameters of a recipe's network, built without memory; by default with
-    the official head.
-    """
-    from experiments.networks import build_network
-    from spinenet.complexity import complexity, without_values
-
-    outputs = OFFICIAL_CLASSES[recipe.model.kind] if num_classes is None else num_classes
-    with without_values():
-        model = build_network(recipe.model, outputs)
-    return complexity(model, recipe.data.transform.side)
 
 
 def longest_first(cells: Sequence[Cell]) -> list[Cell]:

@@ -68,7 +68,7 @@ def import_weights(
     except CheckpointError as error:
         raise UserError(str(error)) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    origin = {"model": name, "task": task, "code_base": SOURCES[loaded.flavor]}
+    origin = {"model": Path(name).name, "task": task, "code_base": SOURCES[loaded.flavor]}
     write_weights(path, network, recipe, labels, origin)
     what = f"{path}: {name}, {task}, from {bundle.prefix.name} of {SOURCES[loaded.flavor]}"
     return f"{what}: {_summary(loaded, recipe.model.layers, said)}"
@@ -84,18 +84,15 @@ def _summary(loaded: Loaded, layers: LayerConfig, said: Said) -> str:
 
 
 def describe(name: str, flavor: Flavor, task: Task, said: Said) -> Recipe:
-    """The task's own recipe with the model `name` in it, in the conventions of a code base but for
-    what the user said.
+    """The task's own recipe with the model `name` in it, or the recipe in the file `name`, in the
+    conventions of a code base but for what the user said.
     """
-    epsilon, momentum = NORMS[flavor, task]
+    if name.endswith((".yaml", ".yml")):
+        return _of_file(name, flavor, task, said)
     try:
         model = zoo.model(name)
-        layers = LayerConfig(
-            flavor=flavor,
-            activation=said.activation or _usual_activation(name, model, task),
-            bn_epsilon=epsilon if said.bn_epsilon is None else said.bn_epsilon,
-            bn_momentum=momentum if said.bn_momentum is None else said.bn_momentum,
-        )
+        usual = LayerConfig(activation=_usual_activation(name, model, task))
+        layers = _conventions(usual, flavor, task, said)
     except ValueError as error:
         raise UserError(f"import: {error}") from None
     recipe = from_tree(load_recipe(task), origin=task)
@@ -104,6 +101,29 @@ def describe(name: str, flavor: Flavor, task: Task, said: Said) -> Recipe:
         return recipe
     side = (task == "mask-rcnn" and model.two_stage.side) or model.side
     return replace(recipe, data=replace(recipe.data, transform=TransformConfig(side=side)))
+
+
+def _of_file(name: str, flavor: Flavor, task: Task, said: Said) -> Recipe:
+    """A recipe of the user's own, for a network that the zoo does not have."""
+    recipe = from_tree(load_recipe(name), origin=name)
+    if recipe.model.kind != task:
+        raise UserError(
+            f"{name}: model.kind: {recipe.model.kind} is not the task; give --task "
+            f"{recipe.model.kind}, or a recipe of a {task}"
+        )
+    layers = _conventions(recipe.model.layers, flavor, task, said)
+    return replace(recipe, model=replace(recipe.model, layers=layers))
+
+
+def _conventions(stated: LayerConfig, flavor: Flavor, task: Task, said: Said) -> LayerConfig:
+    epsilon, momentum = NORMS[flavor, task]
+    return replace(
+        stated,
+        flavor=flavor,
+        activation=said.activation or stated.activation,
+        bn_epsilon=epsilon if said.bn_epsilon is None else said.bn_epsilon,
+        bn_momentum=momentum if said.bn_momentum is None else said.bn_momentum,
+    )
 
 
 def _usual_activation(name: str, model: zoo.Model, task: Task) -> Activation:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
-from experiments.counting import count_full_size, full_size
-from experiments.grid import counts
+from experiments.counting import count_full_size, counts, full_size
 from experiments.study import PaperValue, Study, Variant, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
 
 if TYPE_CHECKING:
-    from spinenet.complexity import Complexity
+    from spinenet.counts import Complexity
 
 # The studies whose rows are the paper's models.
 MODEL_STUDIES = (

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from datamodules import CocoIndex
+from datamodules.transforms import normalise
 from experiments.accuracy import label_ranks, top_k_accuracy
 from experiments.optimizer import add_l2, build_optimizer, schedule
 from experiments.recipe import Recipe
@@ -101,7 +102,7 @@ class DetectionModule(TaskModule):
         if "masks" in batch:
             targets.append(batch["masks"].float() / 255)
         network: Any = self.model
-        losses = network.losses(_channels_last(batch["image"]), *targets)
+        losses = network.losses(network_input(batch), *targets)
         self.log_dict({f"loss/{name}": value for name, value in losses._asdict().items()})
         return losses.total
 
@@ -140,7 +141,7 @@ class ClassificationModule(TaskModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         network: Any = self.model
-        loss: Tensor = network.loss(_channels_last(batch["image"]), batch["label"])
+        loss: Tensor = network.loss(network_input(batch), batch["label"])
         self.log("loss/total", loss)
         return loss
 
@@ -174,14 +175,14 @@ def of_all(mine: Part) -> list[Part]:
 
 def detect(network: Any, batch: dict[str, Tensor], index: CocoIndex) -> list[dict[str, Any]]:
     """Rows of COCO's result format for a batch, in pixels of the stored pictures."""
-    found = network.detect(_channels_last(batch["image"]), batch["valid"])
+    found = network.detect(network_input(batch), batch["valid"])
     masks = found.masks if isinstance(found, InstanceDetections) else None
     return to_coco(found, batch, index.label_to_category, masks)
 
 
 def rank(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """(B, 3) on the host: sample, label, and how many classes outrank the label."""
-    logits = network(_channels_last(batch["image"]))
+    logits = network(network_input(batch))
     ranks = label_ranks(logits, batch["label"])
     return torch.stack([batch["image_id"], batch["label"], ranks], dim=1).cpu()
 
@@ -197,5 +198,11 @@ def accuracy(rows: list[Tensor], class_names: dict[int, str]) -> Scores:
     return Scores(top_k_accuracy(ranks), by_class)
 
 
-def _channels_last(images: Tensor) -> Tensor:
+def network_input(batch: dict[str, Tensor]) -> Tensor:
+    """(B, 3, S, S) normalised, channels last in memory; detection's pixels become that here, where
+    the device does it.
+    """
+    images = batch["image"]
+    if "valid" in batch:
+        return normalise(images, batch["valid"])
     return images.contiguous(memory_format=torch.channels_last)

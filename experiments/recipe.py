@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args
@@ -21,6 +22,7 @@ from datamodules import (
     CocoFolderConfig,
     CropConfig,
     DataSourceConfig,
+    DigitsConfig,
     SourceConfig,
     TransformConfig,
 )
@@ -30,6 +32,7 @@ from spinenet.genotype import Genotype
 
 RECIPE_VERSION = 2
 CLIPPED_L2_VERSION = 3  # before it, these recipes added weight decay after clipping
+RESIZED_VERSION = 4  # before it, detectors' training pictures were resized in float32
 
 ModelConfig = RetinaNetConfig | MaskRCNNConfig | ClassifierConfig
 
@@ -82,7 +85,8 @@ class TrainConfig:
     `threads` per process is part of a recipe because sums in another order differ in the last bit,
     and so is `compile`, which fuses operators: a minute or two to start with, and worth it on a
     GPU. Over the last `frozen_norms` of the steps, a share, the norms keep their running statistics
-    and normalise by them, so that the network is trained as it is evaluated.
+    and normalise by them, so that the network is trained as it is evaluated. `start` is the digest
+    of the weights that the network starts from (`experiments.starting`), empty for the seed's own.
     """
 
     epochs: int = 250
@@ -92,6 +96,7 @@ class TrainConfig:
     ema_decay: float = 0.0
     frozen_norms: float = 0.0
     compile: bool = False
+    start: str = ""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "threads"):
@@ -103,6 +108,8 @@ class TrainConfig:
             raise ValueError(
                 f"frozen_norms {self.frozen_norms} must be in [0, 1], a share of the steps"
             )
+        if self.start and not re.fullmatch("[0-9a-f]{64}", self.start):
+            raise ValueError(f"start {self.start!r} is no digest; give the file with --weights")
 
 
 @dataclass(frozen=True)
@@ -189,11 +196,20 @@ def to_tree(recipe: Recipe) -> dict[str, Any]:
     return tree
 
 
+def _version(recipe: Recipe) -> int:
+    """The version of the numerics that a recipe is trained by."""
+    source, transform = recipe.data.source, recipe.data.transform
+    if isinstance(transform, TransformConfig):
+        fits = isinstance(source, DigitsConfig) and source.side == transform.side
+        if not fits or transform.scale_jitter != (1.0, 1.0):
+            return RESIZED_VERSION
+    return CLIPPED_L2_VERSION if recipe.optim.clips_l2 else RECIPE_VERSION
+
+
 def run_id(recipe: Recipe, fingerprint: str) -> str:
     """Twelve hexadecimal digits that name the result of `recipe` on data of this `fingerprint`."""
     different = semantic_fields(recipe)
-    version = CLIPPED_L2_VERSION if recipe.optim.clips_l2 else RECIPE_VERSION
-    body = {"version": version, "data": fingerprint, "fields": different}
+    body = {"version": _version(recipe), "data": fingerprint, "fields": different}
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from datamodules import open_data
+from experiments.briefing import briefing
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
 from experiments.errors import UserError
 from experiments.module import Files, TaskModule
 from experiments.recipe import Recipe, run_id, to_tree
 from experiments.scoring import Scores
+from experiments.starting import start_changes
 from experiments.store import Result, Store, write_atomically
 from experiments.study import with_source
 from experiments.study_file import load_profile, parse_source
@@ -23,24 +26,37 @@ from experiments.weights import Weights, read_weights
 
 
 def compose_recipe(
-    name: str, *, profile: str | None, data: str | None, changes: list[str], seed: int | None
+    name: str,
+    *,
+    profile: str | None,
+    data: str | None,
+    changes: list[str],
+    seed: int | None,
+    weights: Path | None = None,
 ) -> Recipe:
-    """A recipe with a profile, data and overrides on top."""
+    """A recipe with a profile, data, overrides and the weights to start from on top."""
     tree = load_recipe(name)
     chain = load_profile(profile).changes_for(tree) if profile is not None else ()
-    tree = apply(tree, (*chain, Changes(parse_assignments(changes), "--set")))
+    overrides = Changes(parse_assignments(changes), "--set")
+    tree = apply(tree, (*chain, overrides, *start_changes(weights)))
     recipe = from_tree(with_source(tree, parse_source(data)), origin=name)
     return recipe if seed is None else replace(recipe, seed=seed)
 
 
-def train_one(recipe: Recipe, runs: Path, runtime: Runtime) -> tuple[Path, Result]:
-    """Train a recipe in the store, or return what it has already."""
+def train_one(
+    recipe: Recipe, runs: Path, runtime: Runtime, say: Callable[[str], None] = lambda line: None
+) -> tuple[Path, Result]:
+    """Train a recipe in the store, or return what it has already. `say` hears what there is
+    to know before a training.
+    """
     source = open_data(recipe.data.source)
     source.prepare()
     identity, store = run_id(recipe, source.fingerprint), Store(runs)
     folder = store.folder(identity, recipe.name)
     done = store.result(identity)
     if done is None:
+        for line in briefing([recipe], {recipe.data.source: source}, runtime.weights):
+            say(line)
         done = train(recipe, identity, folder, runtime)
     return folder, done
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from datamodules import DataSourceConfig, open_data
@@ -148,7 +149,7 @@ class Cell:
 @dataclass(frozen=True)
 class Selection:
     """What a user asks of a study: profile, seeds, data of their own, overrides, some of the
-    variants.
+    variants, the file of weights to start from (whose digest is among the changes).
     """
 
     profile: Profile
@@ -156,6 +157,7 @@ class Selection:
     source: DataSourceConfig | None = None
     changes: tuple[Changes, ...] = ()
     only: tuple[str, ...] = ()
+    weights: Path | None = None
 
 
 def variant_tree(

@@ -93,6 +93,7 @@ def load_profile(name: str) -> Profile:
 SOURCES = {
     "coco": CocoFolderConfig,
     "folder": ImageFolderConfig,
+    "imagefolder": ImageFolderConfig,
     "csv": LabelsCsvConfig,
     "inaturalist": INaturalistConfig,
     "inaturalist-bbox": INaturalistBoxesConfig,

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 from experiments import statistics
 from experiments.claims import Judgement, judge
 from experiments.compose import from_tree
+from experiments.counting import counts
 from experiments.errors import UserError
-from experiments.grid import collect, counts
+from experiments.grid import collect
 from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values
 from experiments.study import COUNTED, Cell, PaperValue, Study, Variant, variant_tree
 
 if TYPE_CHECKING:
-    from spinenet.complexity import Complexity
+    from spinenet.counts import Complexity
 
 TABLE_VERSION = 1
 LEARNED = 1.0  # percent; below this on average, a variant has learned nothing

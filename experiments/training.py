@@ -22,6 +22,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import nn
 
 from experiments.allocator import keep_freed_memory
 from experiments.callbacks import (
@@ -37,6 +38,7 @@ from experiments.callbacks import (
 from experiments.networks import build, compile_network
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
+from experiments.starting import start_network
 from experiments.store import (
     Failure,
     Result,
@@ -47,7 +49,7 @@ from experiments.store import (
     write_result,
 )
 from experiments.study import PaperValue
-from experiments.tasks import datamodule, make_module
+from experiments.tasks import DataModule, datamodule, make_module
 from experiments.tracked_media import Drawing, media, start_drawing
 from experiments.tracking import HistoryLogger, SafeWandbLogger, WandbMode, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
@@ -68,15 +70,16 @@ def default_accelerator() -> str:
 class Runtime:
     """How a run is carried out, none of which changes its result.
 
-    `recompute` saves memory by running blocks twice. `wandb_artifacts` gives W&B the last and the
-    best weights. `variant` is the run's by study, `paper` has its printed values by study, both for
-    W&B.
+    `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
+    `train.start`, found by its content. `wandb_artifacts` gives W&B the last and the best weights.
+    `variant` is the run's by study, `paper` has its printed values by study, both for W&B.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
     device: int = 0
     num_workers: int = 0
     recompute: bool = False
+    weights: Path | None = None
     wandb: WandbMode = "auto"
     wandb_artifacts: bool = False
     group: str = ""
@@ -117,7 +120,7 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     data = datamodule(recipe, runtime.num_workers)
     data.prepare_data()
     data.setup("fit")
-    model = build(recipe, data.num_classes)
+    model = _network(recipe, runtime, data)
     counts = complexity(model, recipe.data.transform.side)
     if runtime.recompute:
         recompute_blocks(model.backbone)  # type: ignore[arg-type]
@@ -175,6 +178,15 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         result = replace(result, tracker_seconds=tracker.seconds)
     write_result(folder, result)
     return result
+
+
+def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
+    """The recipe's network, with the weights that it starts from, if it does."""
+    model = build(recipe, data.num_classes)
+    if recipe.train.start:
+        for line in start_network(model, recipe, runtime.weights, data.class_names):
+            log.info(line)
+    return model
 
 
 def _tracker(

@@ -13,7 +13,6 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,21 +20,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from spinenet.counts import Complexity
 from spinenet.layers import ACTIVATIONS
 
 INITIALISERS = {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_}  # what `init` ends in
 SHAPE_KEEPING: tuple[type[nn.Module], ...] = (_BatchNorm, *ACTIVATIONS.values())
-
-
-@dataclass(frozen=True)
-class Complexity:
-    """Counts of one network for one picture: multiply-adds in 1e9, trainable parameters in 1e6, and
-    per module.
-    """
-
-    macs_b: float
-    params_m: float
-    macs_b_by_module: dict[str, float]
 
 
 def complexity(model: nn.Module, side: int | tuple[int, int]) -> Complexity:

@@ -28,9 +28,11 @@ from datamodules.detection import MAX_INSTANCES
 from datamodules.loading import epoch_loader
 from datamodules.sampling import EpochSampler
 from datamodules.transforms import MEAN_RGB, STD_RGB
+from experiments.allocator import keep_freed_memory
 from experiments.bench.contest import Contest, Settings, Side
 from experiments.bench.pictures import write_photographs
 from experiments.bench.waiting import contest as waiting
+from experiments.module import network_input
 
 SIDE, BATCH = 640, 8
 
@@ -38,6 +40,7 @@ SIDE, BATCH = 640, 8
 def contests(settings: Settings) -> Iterator[Contest]:
     """Reading for training and for evaluation, then a training run's waiting."""
     count = BATCH if settings.quick else 4 * BATCH
+    keep_freed_memory()  # as every run does; it is good for both sides
     with TemporaryDirectory() as folder:
         write_photographs(Path(folder), count)
         for train in (True, False):
@@ -82,9 +85,9 @@ class OurInput:
             self.loader.sampler.set_epoch(self.loader.sampler.epoch + 1)
 
     def epoch(self) -> None:
-        """Read one epoch and leave it."""
-        for _ in self.batches():
-            pass
+        """Read one epoch as the network takes it, and leave it."""
+        for batch in self.batches():
+            network_input(batch)
 
     def facts(self, seconds: float) -> dict[str, Any]:
         """What decoding alone costs of an epoch of `seconds`."""
@@ -101,7 +104,7 @@ class TheirInput:
     """The same files by torchvision's reference pipeline and its detectors' first stage."""
 
     def __init__(self, folder: Path, train: bool) -> None:
-        annotations, images = find_split(folder, "train")
+        annotations, images, _ = find_split(folder, "train")
         flip = [v2.RandomHorizontalFlip(0.5)] if train else []
         steps = [*flip, v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.ToPureTensor()]
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports what it reads

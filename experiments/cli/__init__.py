@@ -43,6 +43,8 @@ def application() -> typer.Typer:
     from experiments.cli import (
         bench,
         compare,
+        data,
+        doctor,
         export,
         grid,
         importing,
@@ -54,8 +56,9 @@ def application() -> typer.Typer:
         wandb,
     )
 
-    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench, wandb)
-    for module in commands:
+    made = (grid, ledger, compare, inspect, show)
+    used = (run, predict, export, importing, data, doctor, bench, wandb)
+    for module in (*made, *used):
         module.register(app)
     return app
 

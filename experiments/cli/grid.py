@@ -59,6 +59,7 @@ def reproduce(
         "wandb": wandb,
         "wandb_artifacts": wandb_artifacts,
         "recompute": recompute,
+        "weights": selection.weights,
     }
     failures = _run_missing(study, planned, store, jobs, carried_out) if planned.missing else []
     _show(study, grid, store, "json" if as_json else "terminal")
@@ -160,7 +161,6 @@ def _draw(report: "Report", path: Path) -> None:
 def _run_missing(
     study: "Study", planned: "Plan", store: "Store", jobs: int | None, carried_out: dict[str, Any]
 ) -> "list[tuple[Cell, Failure]]":
-    from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
     from experiments.executors.local import default_workers, run_cells
     from experiments.grid import longest_first, paper_values
@@ -170,9 +170,7 @@ def _run_missing(
     workers = jobs or default_workers(missing)
     done = planned.count("complete")
     progress_console.print(f"{len(missing)} runs to train, {done} complete, {workers} at a time")
-    with progress_console.status("preparing the data"):
-        for source in dict.fromkeys(cell.recipe.data.source for cell in missing):
-            open_data(source).prepare()
+    _brief(missing, carried_out["weights"])
     printed = paper_values(study, missing)
     runtimes = {
         cell.run_id: Runtime(
@@ -190,6 +188,21 @@ def _run_missing(
         typer.echo("interrupted; finished runs are kept, the same command goes on", err=True)
         raise typer.Exit(130) from None
     return progress.failures
+
+
+def _brief(missing: "list[Cell]", weights: Path | None) -> None:
+    """Prepare the data, and say what there is to know before training on them."""
+    from datamodules import open_data
+    from experiments.briefing import briefing
+    from experiments.cli.render import progress_console
+
+    recipes = {cell.variant: cell.recipe for cell in missing}
+    opened = {r.data.source: open_data(r.data.source) for r in recipes.values()}
+    with progress_console.status("preparing the data"):
+        for source in opened.values():
+            source.prepare()
+        for line in briefing(list(recipes.values()), opened, weights):
+            progress_console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _show(study: "Study", grid: "list[Cell]", store: "Store", form: str) -> None:

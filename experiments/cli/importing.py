@@ -17,7 +17,12 @@ def import_checkpoint(
     checkpoint: Annotated[
         Path, typer.Argument(help="A TensorFlow checkpoint: prefix, .index file or folder.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Its network, such as spinenet-49.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Its network: spinenet-49, …, or the YAML file of a recipe."
+        ),
+    ],
     task: Annotated[
         Literal["retinanet", "mask-rcnn", "classifier"],
         typer.Option("--task", help="What it does."),
@@ -49,6 +54,6 @@ def import_checkpoint(
     """
     from experiments.importing import Said, import_weights
 
-    path = out or Path(f"{model}.safetensors")
+    path = out or Path(f"{Path(model).stem}.safetensors")
     said = Said(activation=activation, bn_epsilon=bn_epsilon, bn_momentum=bn_momentum)
     typer.echo(import_weights(checkpoint, path, model, task, said, averaged=averages))

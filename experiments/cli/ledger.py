@@ -12,6 +12,7 @@ import typer
 from experiments.cli.options import RUNS, JsonOption
 
 if TYPE_CHECKING:
+    from experiments.ledger.entries import Entry
     from experiments.ledger.report import Ledger
 
 
@@ -65,22 +66,34 @@ def ledger(
 
 
 def _print(made: Ledger, status: str | None, is_whole: bool) -> None:
-    from experiments.cli.render import console, table
+    from experiments.cli.render import console
     from experiments.ledger.report import by_place, summary
 
     if status is None:
-        console.print("[bold]The ledger[/]", highlight=False)
-        console.print(table(["status", "lines", "meaning"], summary(made.entries)))
+        for name, count, meaning in summary(made.entries):
+            console.print(f"{count:>5}  [bold]{name:18}[/] {meaning}", highlight=False)
     shown = made.entries if is_whole or status else made.claims + made.sentences
     for place, entries in by_place([e for e in shown if status in (None, e.status)]):
         console.print(f"\n[bold]{place}[/]", highlight=False)
         for entry in entries:
-            console.print(
-                f"  {entry.subject}: {entry.quantity} {entry.printed} [bold]{entry.status}[/] "
-                f"{entry.found}",
-                highlight=False,
-            )
-            if entry.detail:
-                console.print(f"    {entry.detail}", style="dim", highlight=False)
+            _print_entry(entry)
     if status is None and not is_whole:
         console.print("\n--all writes out every number, --status those of one status.", style="dim")
+
+
+def _print_entry(entry: Entry) -> None:
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    from experiments.cli.render import COLOURS, console
+
+    colour = COLOURS.get(entry.status, "default")
+    console.print(f"  [{colour}]{entry.status:18}[/] {escape(entry.subject)}", highlight=False)
+    facts = [
+        f"printed {entry.printed}" if entry.printed else "",
+        f"found {entry.found}" if entry.found else "",
+        entry.quantity,
+        entry.detail,
+    ]
+    told = escape("; ".join(fact for fact in facts if fact))
+    console.print(Padding(told, (0, 0, 0, 21)), style="dim", highlight=False)

@@ -41,6 +41,11 @@ RecomputeOption = Annotated[
     typer.Option("--recompute", help="Run blocks twice instead of keeping what they compute."),
 ]
 
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Start from a weights file or a run's folder."),
+]
+
 RUNS = Path("runs")
 
 
@@ -55,6 +60,7 @@ def _shared(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Only this variant. Repeatable.")
     ] = None,
+    weights: WeightsOption = None,
 ) -> "tuple[Study, Selection]":
     """The study and what of it the options ask for."""
     from experiments.compose import Changes, parse_assignments
@@ -62,12 +68,18 @@ def _shared(
     from experiments.study_file import load_profile, load_study, parse_source
 
     loaded, size = load_study(study), load_profile(profile)
+    changes: tuple[Changes, ...] = (Changes(parse_assignments(set_ or []), "--set"),)
+    if weights is not None:
+        from experiments.starting import start_changes
+
+        changes = (*changes, *start_changes(weights))
     selection = Selection(
         profile=size,
         seeds=seeds or size.seeds,
         source=parse_source(data),
-        changes=(Changes(parse_assignments(set_ or []), "--set"),),
+        changes=changes,
         only=tuple(only or ()),
+        weights=weights,
     )
     return loaded, selection
 

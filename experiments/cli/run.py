@@ -17,6 +17,7 @@ from experiments.cli.options import (
     SetOption,
     WandbArtifactsOption,
     WandbOption,
+    WeightsOption,
 )
 
 
@@ -41,6 +42,7 @@ def train(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Order, augmentation, initial weights.")
     ] = None,
+    weights: WeightsOption = None,
     runs: RunsOption = RUNS,
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
     recompute: RecomputeOption = False,
@@ -55,16 +57,19 @@ def train(
     from experiments.single import compose_recipe, train_one
     from experiments.training import Runtime
 
-    composed = compose_recipe(recipe, profile=profile, data=data, changes=set_ or [], seed=seed)
+    composed = compose_recipe(
+        recipe, profile=profile, data=data, changes=set_ or [], seed=seed, weights=weights
+    )
     runtime = Runtime(
         num_workers=workers,
         recompute=recompute,
+        weights=weights,
         wandb=wandb,
         wandb_artifacts=wandb_artifacts,
         group="train",
         progress_bar=True,
     )
-    folder, result = train_one(composed, runs, runtime)
+    folder, result = train_one(composed, runs, runtime, say=lambda line: typer.echo(line, err=True))
     _show(result.metrics, folder, as_json)
 
 

@@ -15,7 +15,7 @@ from experiments.study import COUNTED, Study, Variant
 from spinenet.config import SpineNetConfig
 
 if TYPE_CHECKING:
-    from spinenet.complexity import Complexity
+    from spinenet.counts import Complexity
 
 Status = Literal[
     "exact",

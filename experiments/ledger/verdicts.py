@@ -64,7 +64,7 @@ def judge_claim(study: Study, claim: Claim, found: Sequence[Verdict]) -> Entry:
     """The ledger's line of one claim."""
     unit = {"macs_b": " B", "params_m": " M"}.get(claim.metric, f" {claim.metric}")
     printed = "" if claim.paper is None else f"{claim.paper:+.1f}{unit}"
-    line = Entry(f"{study.id}: {claim.source}", claim.text, "claim", printed, "not attempted")
+    line = Entry(study.title, claim.text, claim.source, printed, "not attempted")
     if not found:
         detail = f"`spinenet reproduce {study.id}` trains what it needs"
         return _with(line, "not attempted", "", detail)

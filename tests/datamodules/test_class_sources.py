@@ -314,3 +314,19 @@ def test_an_empty_root_is_refused(kind):
 def test_boxes_cannot_shrink_to_nothing():
     with pytest.raises(DataError, match="context is 0; give a factor above 0"):
         INaturalistBoxesConfig(context=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        ("annotations/instances_train.json", "coco:FOLDER and a detector"),
+        ("train/_annotations.coco.json", "coco:FOLDER and a detector"),
+        ("labels.csv", "csv:FOLDER"),
+    ],
+)
+def test_a_folder_of_another_layout_is_recognised(file, hint, tmp_path):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("")
+    source = open_class_source(ImageFolderConfig(root=str(tmp_path)))
+    with pytest.raises(DataError, match=f"split 'train' (is missing|has no folder).*{hint}; or "):
+        source.index("train")

@@ -104,6 +104,7 @@ def test_both_layouts_are_found(content, write_folder):
     assert find_split(root, "val") == (
         root / "annotations" / "instances_val2017.json",
         root / "val2017",
+        "",
     )
 
 
@@ -116,8 +117,9 @@ def test_missing_split_lists_what_was_looked_for_and_what_is_there(content, writ
     for part in (
         str(root),
         "'val'",
-        "annotations/instances_val.json with pictures in images/",
-        "annotations/instances_val2017.json with pictures in val2017/",
+        "annotations/instances_{val,valid,validation}.json",
+        "{val,valid,validation}/_annotations.coco.json",
+        "annotations/instances_default.json",
         "annotations/instances_train.json",
         "rename or move",
     ):

@@ -39,11 +39,12 @@ def assert_same(one, other):
             torch.testing.assert_close(a[key], b[key], rtol=0, atol=0)
 
 
-def test_a_sample_has_its_documented_shapes(content, write_folder):
-    sample = dataset(write_folder(content))[0, 0]
+@pytest.mark.parametrize(("train", "pixels"), [(True, torch.uint8), (False, torch.float32)])
+def test_a_sample_has_its_documented_shapes(train, pixels, content, write_folder):
+    sample = dataset(write_folder(content), train=train)[0, 0]
     shapes = {k: (tuple(v.shape), v.dtype) for k, v in sample.items() if k != "image_id"}
     assert shapes == {
-        "image": ((3, 80, 80), torch.float32),
+        "image": ((3, 80, 80), pixels),
         "boxes": ((4, 4), torch.float32),
         "labels": ((4,), torch.int64),
         "scale": ((2,), torch.float32),

@@ -61,3 +61,33 @@ def test_picture_of_another_size_than_annotated_is_refused(content, write_folder
     Image.new("RGB", (60, 80)).save(root / "images" / "a.png")
     with pytest.raises(DataError, match="is 60 x 80 pixels, but its entry says width 80"):
         read_first(root)
+
+
+def save_jpeg(path, mode: str, **options):
+    """A JPEG of noise and a slope, in a picture file whatever it is called."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 60, (60, 80, 3)) + np.arange(80)[None, :, None] * 2
+    Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(path, format="JPEG", **options)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "quality": 95}])
+def test_jpegs_are_read_to_the_same_pixels_as_by_pillow(mode, options, content, write_folder):
+    root = write_folder(content)
+    path = root / "images" / "a.png"
+    save_jpeg(path, mode, **options)
+    expected = np.array(Image.open(path).convert("RGB"))
+    assert np.array_equal(read_first(root).permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
+def test_a_jpeg_that_is_cut_off_is_refused_rather_than_grey_at_the_bottom(
+    kept, content, write_folder
+):
+    root = write_folder(content)
+    path = root / "images" / "a.png"
+    save_jpeg(path, "RGB")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(DataError, match="damaged"):
+        read_first(root)

@@ -11,9 +11,11 @@ from datamodules.transforms import (
     crop_mask,
     draw_placement,
     has_area,
+    normalise,
     place,
     place_boxes,
     place_image,
+    place_pixels,
 )
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "preprocessing.npz"
@@ -35,6 +37,40 @@ def test_evaluation_equals_the_official_preprocessing(case):
     official = torch.from_numpy(reference[f"{case}_boxes"])[:, [1, 0, 3, 2]]
     torch.testing.assert_close(place_boxes(boxes, placement), official, atol=1e-4, rtol=0)
     assert placement.scale == tuple(reference[f"{case}_info"][2].tolist())
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("jitter", "crop"), [(1.0, (0.0, 0.0)), (0.7, (0.0, 0.0)), (1.9, (0.3, 0.8))]
+)
+def test_training_in_eight_bits_is_evaluation_rounded(flip, jitter, crop):
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.integers(0, 256, (3, 90, 130), dtype=np.uint8))
+    placement = place((90, 130), 128, jitter=jitter, crop=crop, flip=flip)
+    exact = place_pixels(image.float(), placement)
+    rounded = place_pixels(image, placement)
+    assert rounded.dtype == torch.uint8
+    assert (rounded - exact).abs().max() <= 1
+    assert (rounded - exact).abs().mean() < 0.35
+
+
+def test_a_picture_that_fits_is_the_same_in_either_arithmetic():
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.integers(0, 256, (3, 64, 48), dtype=np.uint8))
+    placement = place((64, 48), 64)
+    valid = torch.tensor([placement.valid])
+    pixels = place_pixels(image, placement)
+    assert torch.equal(normalise(pixels[None], valid)[0], place_image(image, placement))
+    by_hand = torch.zeros(3, 64, 64)
+    by_hand[:, :, :48] = (image.float() - MEAN_RGB) / STD_RGB
+    assert torch.equal(place_image(image, placement), by_hand)
+
+
+def test_normalising_leaves_the_batch_as_it_was():
+    for kind in (torch.uint8, torch.float32):
+        batch = torch.full((1, 3, 4, 4), 7).to(kind)
+        normalise(batch, torch.tensor([[4, 4]]))
+        assert (batch == 7).all()
 
 
 def test_padding_is_the_mean_colour_and_valid_bounds_the_picture():

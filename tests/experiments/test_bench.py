@@ -27,6 +27,7 @@ from experiments.bench.record import Record, hold, machine, read, read_all, writ
 from experiments.bench.scoring import Scoring, draw_detections, draw_truth
 from experiments.bench.suite import TITLES, benchmark
 from experiments.errors import UserError
+from experiments.module import network_input
 
 ROOT = Path(__file__).parents[2]
 QUICK = Settings(rounds=2, quick=True)
@@ -146,7 +147,7 @@ def test_all_scorers_give_the_same_twelve_numbers(peer):
 
 def test_the_pictures_that_are_read_are_torchvisions_pixel_for_pixel(tmp_path):
     write_photographs(tmp_path, 8)
-    ours = next(OurInput(tmp_path, train=False).batches())["image"]
+    ours = network_input(next(OurInput(tmp_path, train=False).batches()))
     theirs = next(TheirInput(tmp_path, train=False).batches())
     assert theirs.shape == (8, 3, 480, 640)
     assert ours.shape == (8, 3, 640, 640)

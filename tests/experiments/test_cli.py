@@ -14,11 +14,12 @@ from experiments.study import PaperValue
 
 COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
 COMMANDS += ["show", "predict", "export", "import", "bench", "speed", "ledger", "compare"]
+COMMANDS += ["data prepare", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example(run, command):
-    code, out, _ = run(command, "--help")
+    code, out, _ = run(*command.split(), "--help")
     assert code == 0
     assert f"Example: spinenet {command}" in " ".join(out.split())
 

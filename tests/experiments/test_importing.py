@@ -102,6 +102,24 @@ def test_the_file_has_the_weights_the_recipe_and_cocos_labels(official, run, tmp
     assert "activation swish (assumed, see --activation)" in result.output
 
 
+def test_a_recipe_of_ones_own_names_the_network(run, tmp_path: Path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "model.backbone: {width: 0.125, endpoint_filters: 24}\n"
+        "model.head: {convs: 1, filters: 24}\nmodel.layers.activation: swish\n"
+    )
+    described = describe(str(recipe), "tf1", "retinanet", Said())
+    network = build_retinanet(described.model, num_classes=91)
+    prefix, weights = written(network, "tf1", tmp_path)
+    result = run(prefix, "--model", recipe, "--out", tmp_path / "w.safetensors")
+    assert result.exit_code == 0, result.exception
+    found, _, state = read(tmp_path / "w.safetensors")
+    assert all(torch.equal(state[key], weights[key]) for key in weights)
+    assert found.model.layers == LayerConfig("tf1", "swish", bn_momentum=0.003, bn_epsilon=1e-4)
+    with pytest.raises(UserError, match="give --task retinanet"):
+        describe(str(recipe), "tf1", "mask-rcnn", Said())
+
+
 def test_a_classifier_becomes_a_file_with_imagenets_labels(run, tmp_path: Path):
     config = ClassifierConfig(backbone=zoo.model(MODEL).backbone, background=True)
     prefix, weights = written(build_classifier(config, num_classes=1001), "tf1", tmp_path)

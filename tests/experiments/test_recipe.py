@@ -8,9 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules import CocoFolderConfig, CropConfig, DigitsConfig, ImageFolderConfig
+from datamodules import (
+    CocoFolderConfig,
+    CropConfig,
+    DigitsConfig,
+    ImageFolderConfig,
+    TransformConfig,
+)
 from experiments.compose import default_tree, from_tree, override
-from experiments.recipe import DataConfig, Recipe, run_id, semantic_fields, to_tree
+from experiments.recipe import (
+    RECIPE_VERSION,
+    RESIZED_VERSION,
+    DataConfig,
+    OptimConfig,
+    Recipe,
+    _version,
+    run_id,
+    semantic_fields,
+    to_tree,
+)
 from spinenet import genotype as genotypes
 from spinenet.classification import ClassifierConfig
 from spinenet.detection.mask_rcnn import MaskRCNNConfig
@@ -20,7 +36,7 @@ from spinenet.resnet import ResNetFPNConfig
 
 def test_the_defaults_are_pinned_since_ids_are_differences_from_them():
     # A changed default would give old results to new recipes: raise RECIPE_VERSION instead.
-    assert run_id(Recipe(), "data") == "02acf6e3ea54"
+    assert run_id(Recipe(), "data") == "0ffc156f09d1"
     assert semantic_fields(Recipe()) == {}
 
 
@@ -123,3 +139,27 @@ def test_choosing_another_backbone_replaces_the_subtree():
         "fusion": "add",
         "spp": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("source", "transform", "version"),
+    [
+        (
+            DigitsConfig(side=128),
+            TransformConfig(side=128, scale_jitter=(1.0, 1.0)),
+            RECIPE_VERSION,
+        ),
+        (
+            DigitsConfig(side=128),
+            TransformConfig(side=96, scale_jitter=(1.0, 1.0)),
+            RESIZED_VERSION,
+        ),
+        (DigitsConfig(side=128), TransformConfig(side=128), RESIZED_VERSION),
+        (CocoFolderConfig(), TransformConfig(side=128, scale_jitter=(1.0, 1.0)), RESIZED_VERSION),
+    ],
+)
+def test_a_recipe_that_may_resize_pictures_has_the_version_of_the_new_resizing(
+    source, transform, version
+):
+    recipe = Recipe(data=DataConfig(source, transform), optim=OptimConfig(name="adamw"))
+    assert _version(recipe) == version

@@ -1,0 +1,95 @@
+"""Archives into folders: whole or not at all, and never outside of the folder.
+
+Each archive is unpacked into a folder of its own beside its destination and then moved, so what is
+in its place is complete. ImageNet's are archives of archives, without the labels of the validation
+pictures; torchvision's readers know them, and check their md5 before opening them.
+"""
+
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+from zipfile import BadZipFile, ZipFile
+
+from datamodules.errors import DataError
+
+Form = Literal["tree", "flat", "imagenet-train", "imagenet-val"]
+DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+
+
+def unpack(archive: Path, folder: Path, form: Form) -> None:
+    """Unpack ``archive`` into ``folder``: as the ``tree`` that it is, or ``flat``, every file by
+    its name alone; or in one of ImageNet's two ways.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
+    try:
+        _READERS[form](archive, staging)
+        _move_into(staging, folder)
+    except (BadZipFile, tarfile.TarError, EOFError) as error:
+        raise DataError(
+            f"{archive}: not an archive that can be unpacked ({error}); remove it and get it again"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _tree(archive: Path, staging: Path) -> None:
+    if archive.suffix != ".zip":
+        with tarfile.open(archive) as opened:
+            opened.extractall(staging, filter="data")  # refuses what leads outside
+        return
+    with ZipFile(archive) as opened:
+        for name in opened.namelist():
+            if not (staging / name).resolve().is_relative_to(staging.resolve()):
+                raise BadZipFile(f"{name!r} would be outside of the folder")
+        opened.extractall(staging)
+
+
+def _flat(archive: Path, staging: Path) -> None:
+    inside = staging / "tree"
+    _tree(archive, inside)
+    for file in [p for p in inside.rglob("*") if p.is_file()]:
+        file.rename(staging / file.name)
+    shutil.rmtree(inside)
+
+
+def _imagenet_train(archive: Path, staging: Path) -> None:
+    from torchvision.datasets.imagenet import parse_train_archive
+
+    _parsed(parse_train_archive, staging, archive)
+
+
+def _imagenet_val(archive: Path, staging: Path) -> None:
+    from torchvision.datasets.imagenet import META_FILE, parse_devkit_archive, parse_val_archive
+
+    _parsed(parse_devkit_archive, staging, archive.parent / DEVKIT)
+    _parsed(parse_val_archive, staging, archive)
+    (staging / META_FILE).unlink()
+
+
+def _parsed(parse: Callable[[Path, str], None], staging: Path, archive: Path) -> None:
+    try:
+        parse(staging, str(archive.resolve()))
+    except RuntimeError as error:  # what it says of a missing or damaged archive
+        raise DataError(f"{archive}: {error}") from None
+
+
+def _move_into(staging: Path, folder: Path) -> None:
+    """Everything in ``staging`` into ``folder``; folders that are there already are filled up."""
+    for entry in list(staging.iterdir()):
+        there = folder / entry.name
+        if entry.is_dir() and there.is_dir():
+            _move_into(entry, there)
+        else:
+            entry.replace(there)
+
+
+_READERS: dict[Form, Callable[[Path, Path], None]] = {
+    "tree": _tree,
+    "flat": _flat,
+    "imagenet-train": _imagenet_train,
+    "imagenet-val": _imagenet_val,
+}

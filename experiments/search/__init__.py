@@ -1,0 +1,1 @@
+"""Architecture search on a budget: candidates are ordinary runs of the store."""

@@ -1,0 +1,137 @@
+"""The candidates of a search, one after the other, and what each is worth.
+
+A search has no state of its own. The controller is asked in order and told in order, from what the
+store holds; where the store lacks a run, that run is what has to be done next. So a search that was
+killed goes on as if it had not been, and one whose runs are all there is replayed in moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from datamodules import open_data
+from experiments.compose import Tree, apply, from_tree, load_recipe
+from experiments.counting import counts
+from experiments.recipe import Recipe, run_id
+from experiments.search.config import SearchConfig
+from experiments.store import Result, Store
+from experiments.study import Cell
+from experiments.study_file import load_profile
+from spinenet.config import SpineNetConfig
+from spinenet.genotype import Genotype
+from spinenet.search.graph_hash import graph_hash
+from spinenet.search.space import Choices
+
+LOST = 0.0  # what a network that failed, or that is too large, is worth
+DIVERGED = "NonFiniteLossError"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network that a controller asked for. `cell` is None where it is over the limit."""
+
+    number: int
+    choices: Choices
+    genotype: Genotype
+    cell: Cell | None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate with its reward, and its result where it was trained."""
+
+    candidate: Candidate
+    reward: float
+    result: Result | None
+
+
+class Search:
+    """A search on a store. `tried` grows as results come in, in the order of asking."""
+
+    def __init__(self, config: SearchConfig, store: Store) -> None:
+        self.config, self.store = config, store
+        self.space, self.controller = config.searched_space(), config.make_controller()
+        self.base = _base(config)
+        source = from_tree(self.base, origin=config.recipe).data.source
+        self.fingerprint = open_data(source).fingerprint
+        self.asked: list[Candidate] = []
+        self.tried: list[Tried] = []
+        self._cells: dict[str, Cell] = {}  # by graph hash
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every sample has its reward."""
+        return len(self.tried) == self.config.samples
+
+    def cells(self) -> Iterator[Cell | None]:
+        """Runs to do, in order; None when none can be known before another has ended.
+
+        A network that was asked for before, in whatever way it was written, is not run again.
+        """
+        while not self.is_complete:
+            number, samples = len(self.asked), self.config.samples
+            due = number - self.config.lag + 1 if number < samples else samples
+            self._take_in(due)
+            if len(self.tried) < due:
+                yield None
+                continue
+            if number == samples:
+                return
+            known = len(self._cells)
+            candidate = self._ask()
+            self.asked.append(candidate)
+            if len(self._cells) > known and not self._is_settled(candidate.cell):
+                yield candidate.cell
+
+    def _take_in(self, due: int) -> None:
+        """Tell the controller of the first `due` candidates in order, as far as they are known."""
+        for candidate in self.asked[len(self.tried) : max(due, 0)]:
+            if not self._is_settled(candidate.cell):
+                return
+            result = self.store.result(candidate.cell.run_id) if candidate.cell else None
+            reward = LOST if result is None else result.metrics[self.config.reward]
+            self.controller.tell(candidate.choices, reward)
+            self.tried.append(Tried(candidate, reward, result))
+
+    def _is_settled(self, cell: Cell | None) -> bool:
+        """Whether it is known what a candidate is worth. A loss that was not finite would not be
+        another time; any other failure says nothing of the network, and the run is tried again.
+        """
+        if cell is None:
+            return True
+        record = self.store.records([cell.run_id])[cell.run_id]
+        diverged = record.failure is not None and record.failure.error == DIVERGED
+        return record.state == "complete" or diverged
+
+    def _ask(self) -> Candidate:
+        choices = self.controller.ask(len(self.asked))
+        genotype = self.space.decode(choices)
+        name = graph_hash(genotype)
+        genotype = replace(genotype, name=f"{self.config.space}-{name[:8]}")
+        recipe = self._recipe(genotype)
+        cell = None
+        if self._is_affordable(recipe):
+            cell = self._cells.setdefault(name, self._cell(recipe, genotype.name))
+        return Candidate(len(self.asked), choices, genotype, cell)
+
+    def _is_affordable(self, recipe: Recipe) -> bool:
+        limit = self.config.macs_m
+        return limit is None or counts(recipe).macs_b * 1e3 <= limit
+
+    def _recipe(self, genotype: Genotype) -> Recipe:
+        recipe = from_tree(self.base, origin=self.config.recipe)
+        backbone = recipe.model.backbone
+        assert isinstance(backbone, SpineNetConfig)
+        model = replace(recipe.model, backbone=replace(backbone, genotype=genotype))
+        return replace(recipe, model=model, seed=self.config.run_seed)
+
+    def _cell(self, recipe: Recipe, name: str) -> Cell:
+        identity = run_id(recipe, self.fingerprint)
+        return Cell(self.config.space, self.config.profile, name, recipe.seed, recipe, identity)
+
+
+def _base(config: SearchConfig) -> Tree:
+    """The proxy's recipe, whose genotype each candidate replaces."""
+    tree = load_recipe(config.recipe)
+    return apply(tree, load_profile(config.profile).changes_for(tree))

@@ -1,0 +1,102 @@
+"""What decides a search, so that it can be stopped, brought back, and done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from experiments.errors import UserError, did_you_mean
+from experiments.store import write_atomically
+from spinenet.genotype import GenotypeError
+from spinenet.search.controllers import Controller, RandomSearch, RegularisedEvolution
+from spinenet.search.space import Space, space
+
+ControllerName = Literal["policy", "evolution", "random"]
+Reward = Literal["AP", "top1"]
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """One search. `samples` networks are tried by a controller with this `seed`, each trained by
+    `recipe` in `profile` with `run_seed`; the reward is a metric on validation, in percent.
+
+    A controller learns of candidate n when it is asked for n + `lag`, whoever is faster, so that
+    the outcome does not depend on timing; more than `lag` candidates are never under way. Networks
+    of more than `macs_m` multiply-adds (1e6, as trained) are not trained and are worth nothing.
+    """
+
+    space: str = "spinenet"
+    controller: ControllerName = "policy"
+    samples: int = 100
+    seed: int = 0
+    lag: int = 4
+    macs_m: float | None = None
+    recipe: str = "retinanet"
+    profile: str = "proxy"
+    reward: Reward = "AP"
+    run_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.controller not in get_args(ControllerName):
+            known = get_args(ControllerName)
+            raise UserError(
+                f"controller {self.controller!r} is unknown; {did_you_mean(self.controller, known)}"
+            )
+        for name in ("samples", "lag"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.macs_m is not None and self.macs_m <= 0:
+            raise UserError(f"macs_m {self.macs_m} must be positive; leave it out for no limit")
+
+    def searched_space(self) -> Space:
+        """The space by its name. Raises UserError for an unknown one."""
+        try:
+            return space(self.space)
+        except GenotypeError as error:
+            raise UserError(str(error)) from None
+
+    def make_controller(self) -> Controller:
+        """A controller that has been told nothing yet."""
+        return _controllers()[self.controller](self.searched_space(), self.seed)
+
+
+def _controllers() -> dict[str, Callable[[Space, int], Controller]]:
+    from spinenet.search.policy import PolicyGradient  # with torch
+
+    return {
+        "policy": lambda where, seed: PolicyGradient(where, seed=seed),
+        "evolution": lambda where, seed: RegularisedEvolution(where, seed=seed),
+        "random": lambda where, seed: RandomSearch(where, seed=seed),
+    }
+
+
+def hold(folder: Path, config: SearchConfig) -> None:
+    """Write a search's settings into its folder, or check that they are those of before; only the
+    number of samples may have grown.
+
+    Raises UserError that names the setting which differs.
+    """
+    path = folder / "search.json"
+    if path.is_file():
+        before = read_config(folder)
+        for name, value in asdict(config).items():
+            if name != "samples" and getattr(before, name) != value:
+                raise UserError(
+                    f"{path}: {name} is {getattr(before, name)!r}, not {value!r}; go on with the "
+                    "same settings, or give the search another name"
+                )
+    write_atomically(path, json.dumps(asdict(config), indent=1))
+
+
+def read_config(folder: Path) -> SearchConfig:
+    """The settings in a search's folder. Raises UserError where there is none."""
+    path = folder / "search.json"
+    try:
+        return SearchConfig(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such search; `spinenet search` starts one") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}; give the search another name") from None

@@ -1,0 +1,169 @@
+"""Searches: the same candidates whatever the timing, and nothing lost or done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.counting import counts
+from experiments.errors import UserError
+from experiments.recipe import to_tree
+from experiments.search.candidates import LOST, Search
+from experiments.search.config import SearchConfig, hold, read_config
+from experiments.store import Failure, Result, Store, write_failure, write_result
+from experiments.study import Cell
+
+CONFIG = SearchConfig(space="fish", controller="evolution", samples=60, lag=3, profile="smoke")
+
+
+def worth(cell: Cell) -> float:
+    """A made-up AP that follows from the network."""
+    return int(cell.run_id[:4], 16) / 1000
+
+
+def finish(store: Store, cell: Cell) -> None:
+    """Write the result of a run that was never made."""
+    recipe = to_tree(cell.recipe)
+    numbers = dict.fromkeys(("macs_b", "params_m", "seconds", "train_seconds"), 1.0)
+    result = Result(
+        run_id=cell.run_id,
+        name=cell.recipe.name,
+        seed=0,
+        metrics={"AP": worth(cell)},
+        num_classes=11,
+        images_per_second=1.0,
+        images_seen=1,
+        data_fingerprint="x",
+        recipe=recipe,
+        environment={},
+        **numbers,
+    )
+    write_result(store.folder(cell.run_id, cell.recipe.name), result)
+
+
+def carried_out(
+    search: Search, workers: int, rng: np.random.Generator, stop_after: int | None = None
+) -> list[str]:
+    """Run a search with workers that end in any order; the runs in the order of their start."""
+    pending: Iterator[Cell | None] = search.cells()
+    running: list[Cell] = []
+    started: list[str] = []
+    is_over = False
+    while not is_over or running:
+        while len(running) < workers and not is_over:
+            try:
+                cell = next(pending)
+            except StopIteration:
+                is_over = True
+                break
+            if cell is None:
+                assert running, "nothing runs, and nothing may start"
+                break
+            running.append(cell)
+            started.append(cell.run_id)
+            if stop_after is not None and len(started) > stop_after:
+                return started
+        if running:
+            finish(search.store, running.pop(int(rng.integers(len(running)))))
+    return started
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("controller", ["evolution", "random", "policy"])
+def test_timing_does_not_matter(controller, tmp_path):
+    found = []
+    for workers, seed in ((1, 0), (2, 1), (3, 2), (8, 3)):
+        store = Store(tmp_path / f"{workers}")
+        search = Search(replace(CONFIG, controller=controller, samples=30), store)
+        carried_out(search, workers, np.random.default_rng(seed))
+        found.append([(tried.candidate.choices, tried.reward) for tried in search.tried])
+    assert len(found[0]) == 30
+    assert all(other == found[0] for other in found)
+
+
+def test_stopped_anywhere_it_ends_as_if_it_had_not_been(tmp_path):
+    whole = Search(CONFIG, Store(tmp_path / "whole"))
+    expected = carried_out(whole, 2, np.random.default_rng(0))
+    rng, store = np.random.default_rng(1), Store(tmp_path / "stopped")
+    runs: list[str] = []
+    for stop_after in (1, 4, 9, 2, 7, 5):
+        runs += carried_out(Search(CONFIG, store), 2, rng, stop_after)[:-1]
+    last = Search(CONFIG, store)
+    runs += carried_out(last, 2, rng)
+    assert [t.candidate.choices for t in last.tried] == [t.candidate.choices for t in whole.tried]
+    assert {r.run_id for r in store.results()} == set(expected)
+
+
+def test_no_more_than_the_lag_is_under_way(store):
+    search = Search(CONFIG, store)
+    pending = search.cells()
+    assert [next(pending) is None for _ in range(4)] == [False, False, False, True]
+
+
+def test_a_network_written_another_way_is_not_run_again(store, monkeypatch):
+    search = Search(CONFIG, store)
+    row = search.space.sample(np.random.default_rng(0))
+    monkeypatch.setattr(search.controller, "ask", lambda number: row)
+    assert len(carried_out(search, 2, np.random.default_rng(0))) == 1
+    assert len({tried.reward for tried in search.tried}) == 1
+    assert len(search.tried) == CONFIG.samples
+
+
+def test_a_network_over_the_limit_is_worth_nothing_and_not_trained(store):
+    config = replace(CONFIG, controller="random", samples=8)
+    free = Search(config, store)
+    carried_out(free, 1, np.random.default_rng(0))
+    sizes = [counts(tried.candidate.cell.recipe).macs_b * 1e3 for tried in free.tried]
+    limit = float(np.median(sizes))
+    search = Search(replace(config, macs_m=limit), store)
+    assert carried_out(search, 1, np.random.default_rng(0)) == []  # the others are known
+    for tried, size in zip(search.tried, sizes, strict=True):
+        assert (tried.candidate.cell is None) == (tried.reward == LOST) == (size > limit)
+
+
+def test_a_loss_that_was_not_finite_is_worth_nothing_and_other_failures_are_tried_again(store):
+    search = Search(CONFIG, store)
+    first = next(search.cells())
+    write_failure(store.folder(first.run_id, "x"), Failure("NonFiniteLossError", "loss"))
+    assert first.run_id not in carried_out(Search(CONFIG, store), 1, np.random.default_rng(0))
+    other = Store(store.root / "other")
+    write_failure(other.folder(first.run_id, "x"), Failure("ProcessDied", "killed"))
+    assert first.run_id in carried_out(Search(CONFIG, other), 1, np.random.default_rng(0))
+
+
+class TestConfig:
+    def test_it_is_held_for_those_who_come_back(self, tmp_path):
+        hold(tmp_path, CONFIG)
+        assert read_config(tmp_path) == CONFIG
+        hold(tmp_path, replace(CONFIG, samples=90))
+        assert read_config(tmp_path).samples == 90
+
+    def test_other_settings_under_the_same_name_are_refused(self, tmp_path):
+        hold(tmp_path, CONFIG)
+        with pytest.raises(UserError, match=r"seed is 0, not 1.*another name"):
+            hold(tmp_path, replace(CONFIG, seed=1))
+
+    @pytest.mark.parametrize(
+        ("make", "told"),
+        [
+            (lambda: replace(CONFIG, controller="evolutoin"), "did you mean 'evolution'"),
+            (lambda: replace(CONFIG, samples=0), "samples 0"),
+            (lambda: replace(CONFIG, macs_m=-1.0), "macs_m -1.0"),
+            (lambda: replace(CONFIG, space="fis").searched_space(), "did you mean 'fish'"),
+        ],
+    )
+    def test_mistakes_are_named(self, make: Callable[[], object], told: str):
+        with pytest.raises(UserError, match=told):
+            make()
+
+    def test_a_search_that_is_not_there(self, tmp_path):
+        with pytest.raises(UserError, match="no such search"):
+            read_config(tmp_path)

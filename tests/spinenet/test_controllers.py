@@ -1,0 +1,79 @@
+"""Controllers: reproducible, within their space, and better than chance where there is a way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from spinenet.search.controllers import Controller, RandomSearch, RegularisedEvolution, mutate
+from spinenet.search.policy import PolicyGradient
+from spinenet.search.space import Choices, space
+
+MADE = {"random": RandomSearch, "evolution": RegularisedEvolution, "policy": PolicyGradient}
+SEEDS, SAMPLES = range(5), 200
+
+
+def likeness(target: Choices, row: Choices) -> float:
+    """A synthetic objective with a known optimum of 1: the share of choices as in `target`."""
+    return float(np.mean([a == b for a, b in zip(target, row, strict=True)]))
+
+
+def rewards(kind: str, seed: int, samples: int) -> list[float]:
+    """Likeness of each row that a controller asks for."""
+    where = space("spinenet")
+    target = where.sample(np.random.default_rng((99, seed)))
+    controller: Controller = MADE[kind](where, seed=seed)
+    found = []
+    for number in range(samples):
+        row = controller.ask(number)
+        found.append(likeness(target, row))
+        controller.tell(row, found[-1])
+    return found
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_the_same_seed_and_rewards_ask_the_same(kind):
+    where = space("r0-sp53")
+    one, other = (MADE[kind](where, seed=3) for _ in range(2))
+    for number in range(70):
+        row = one.ask(number)
+        assert other.ask(number) == row
+        assert where.decode(row)
+        for controller in (one, other):
+            controller.tell(row, float(sum(row) % 7))
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_another_seed_asks_something_else(kind):
+    where = space("fish")
+    assert MADE[kind](where, seed=0).ask(0) != MADE[kind](where, seed=1).ask(0)
+    assert MADE[kind](where, seed=0).ask(0) != MADE[kind](where, seed=0).ask(1)
+
+
+@pytest.mark.parametrize("name", ["spinenet", "r23-sp30", "hourglass"])
+def test_a_mutation_is_near_and_inside(name):
+    where, rng = space(name), np.random.default_rng(0)
+    row = where.sample(rng)
+    distances = []
+    for _ in range(300):
+        changed = mutate(where, row, rng)
+        assert where.decode(changed)
+        distances.append(sum(a != b for a, b in zip(row, changed, strict=True)))
+    assert min(distances) == 1
+    assert max(distances) <= 5  # two places of an order, and two offsets that no longer fit
+    assert len({mutate(where, row, rng) for _ in range(300)}) > 50
+
+
+@pytest.mark.parametrize("kind", ["evolution", "policy"])
+def test_learning_beats_chance_where_there_is_something_to_learn(kind):
+    late = {
+        name: [np.mean(rewards(name, seed, SAMPLES)[-50:]) for seed in SEEDS]
+        for name in (kind, "random")
+    }
+    assert stats.ttest_rel(late[kind], late["random"], alternative="greater").pvalue < 0.001
+
+
+def test_a_tournament_larger_than_the_population_is_refused():
+    with pytest.raises(ValueError, match="tournament 9"):
+        RegularisedEvolution(space("fish"), population=5, tournament=9)
