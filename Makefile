@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make reproduce` and `make test`. All make .venv if it is missing.
+# Two commands for a newcomer: `make reproduce` and `make test`. Every target makes .venv if it is missing.
 
 PYTHON ?= python3
 STUDY ?= ladder

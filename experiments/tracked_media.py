@@ -28,7 +28,6 @@ MOST_BOXES = 30  # of a picture, the surest
 DRAWING_S = 20  # more than a drawing takes; a run that ends before it waits no longer
 
 DRAW = """import sys
-from pathlib import Path
 from spinenet import genotype
 from spinenet.drawing import draw, save
 save(draw(genotype.load(sys.argv[1])), sys.argv[2])
@@ -86,9 +85,8 @@ def chosen(count: int) -> list[int]:
 
 def _boxes(module: DetectionModule, data: DataModule) -> Any:
     """A table of pictures under two layers of boxes, which W&B shows and hides."""
-    from wandb.data_types import Classes
-
     import wandb
+    from wandb.data_types import Classes
 
     index = module.index
     names = {index.label_to_category[label]: name for label, name in index.class_names.items()}

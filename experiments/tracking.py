@@ -34,6 +34,7 @@ QUIET: dict[str, Any] = {
     "console": "off",
     "silent": True,
     "disable_git": True,
+    "host": "",
     "save_code": False,
     "x_disable_meta": True,
     "x_disable_stats": True,

@@ -30,7 +30,7 @@ def start_upload(record: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=environment(WANDB_DIR=str(record.parents[1])),
             start_new_session=True,  # an interrupt at the terminal is for the run alone
         )
 
@@ -49,9 +49,11 @@ def records(runs: Path) -> list[Path]:
 
 
 def send(found: Sequence[Path], *, dry: bool = False) -> int:
-    """Send records by W&B's own command, which passes over those that it has; its exit code."""
-    options = ["--dry-run"] if dry else []
-    return subprocess.run([*WANDB, "sync", "--yes", *options, *map(str, found)]).returncode
+    """Send records by W&B's own command, which passes over those that it has; its exit code. What
+    it notes of errors goes beside the runs.
+    """
+    command = [*WANDB, "sync", "--yes", *(["--dry-run"] if dry else []), *map(str, found)]
+    return subprocess.run(command, env=environment(WANDB_DIR=str(found[0].parents[2]))).returncode
 
 
 def _follow(record: str) -> int:

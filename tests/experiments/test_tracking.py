@@ -81,6 +81,8 @@ def test_the_offline_folder_holds_identity_and_config(offline_run):
     for key, value in json.loads(json.dumps(to_tree(recipe))).items():
         assert config[key] == value
     assert config["variant"] == {"ladder": "spinenet-49"}
+    assert run.host == ""
+    assert not any(r.HasField("environment") for r in records)  # who, where, with which command
 
 
 def test_the_offline_folder_holds_the_history(offline_run):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import wandb
 
 pytest.importorskip("wandb_workspaces")
