@@ -150,9 +150,6 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     write(folder / WEIGHTS)
     if tracker:
         tracker.log_media(lambda: media(module, data, drawing), trainer.global_step)
-        if runtime.wandb_artifacts:
-            kept = [folder / WEIGHTS, folder / BEST]
-            tracker.keep(f"{recipe.name}-{run_id}", kept, final.metrics)
     result = Result(
         run_id=run_id,
         name=recipe.name,
@@ -173,9 +170,7 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     value = result.metrics[module.metric]
     log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
     if tracker:
-        tracker.summarize(result, runtime.paper)
-        tracker.close()
-        result = replace(result, tracker_seconds=tracker.seconds)
+        result = _conclude(tracker, result, folder, runtime)
     write_result(folder, result)
     return result
 
@@ -213,6 +208,16 @@ def _tracker(
             "variant": dict(runtime.variant),
         },
     )
+
+
+def _conclude(tracker: SafeWandbLogger, result: Result, folder: Path, runtime: Runtime) -> Result:
+    """Close W&B's record with the final figures; the result with the time that W&B took."""
+    if runtime.wandb_artifacts:
+        kept = [folder / WEIGHTS, folder / BEST]
+        tracker.keep(f"{result.name}-{result.run_id}", kept, result.metrics)
+    tracker.summarize(result, runtime.paper)
+    tracker.close()
+    return replace(result, tracker_seconds=tracker.seconds)
 
 
 def _trainer(

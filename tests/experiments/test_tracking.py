@@ -7,13 +7,16 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 from wandb.proto import wandb_internal_pb2
 
-from experiments.module import NonFiniteLossError
+from experiments.callbacks import BestWeights
+from experiments.module import NonFiniteLossError, TaskModule
 from experiments.recipe import to_tree
+from experiments.scoring import Scores
 from experiments.single import compose_recipe, evaluate_weights
 from experiments.store import read_result
 from experiments.study import PaperValue
@@ -54,6 +57,7 @@ def offline_run(coco_folder, tmp_path_factory):
     from tests.experiments.conftest import TINY
 
     changes = [*TINY, "train.epochs=5", "train.batch_size=8", "eval.every_epochs=2"]
+    changes.append("train.ema_decay=0.9")  # so that the validated weights are not the trained ones
     data = f"coco:{coco_folder}"
     recipe = compose_recipe("retinanet", profile="smoke", data=data, changes=changes, seed=0)
     folder = tmp_path_factory.mktemp("offline") / "run"
@@ -187,6 +191,20 @@ def test_the_artifact_has_the_last_and_the_best_weights(offline_run):
     best = max(x["val/AP"] for x in lines if "val/AP" in x)
     assert metrics["AP"] == pytest.approx(best, abs=1e-6)
     assert best >= result.metrics["AP"] - 1e-6
+
+
+def test_the_best_weights_of_a_resumed_run_are_not_replaced_by_worse(tmp_path):
+    best = BestWeights(tmp_path, lambda path: path.write_text("new"))
+    best.path.write_text("old")
+    best.load_state_dict({"best": 30.0})
+    module = Mock(spec=TaskModule, metric="AP", scores=Scores({"AP": 29.0}, {}))
+    for value, kept in ((29.0, "old"), (31.0, "new")):
+        module.scores = Scores({"AP": value}, {})
+        best.on_validation_epoch_end(Mock(), module)
+        best.on_validation_end(Mock(), module)
+        assert [p.name for p in tmp_path.iterdir()] == ["best.safetensors"]
+        assert best.path.read_text() == kept
+    assert best.state_dict() == {"best": 31.0}
 
 
 def test_a_classifier_shows_pictures_with_the_rank_of_the_right_class(tmp_path):

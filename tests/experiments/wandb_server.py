@@ -29,6 +29,9 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
+    def handle_error(self, *arguments: Any) -> None:
+        """Nothing on the terminal when a client has gone before its answer came."""
+
     def answer(self, path: str, body: bytes) -> Any:
         """What W&B would say, as far as its client looks at it."""
         if path.startswith("/upload/"):
