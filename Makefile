@@ -15,7 +15,8 @@ test: $(VENV)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -m "not accuracy and not inductor"
+	.venv/bin/python -m pytest -m "not accuracy and not inductor and not all_studies"
+	.venv/bin/python -m pytest -m all_studies
 
 lint: $(VENV)
 	.venv/bin/ruff format .

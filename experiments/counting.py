@@ -27,7 +27,7 @@ from experiments.compose import from_tree
 from experiments.provenance import usable_cores
 from experiments.recipe import Recipe, plain
 from experiments.store import write_atomically
-from experiments.study import Study, Variant, variant_tree
+from experiments.study import Cell, Study, Variant, variant_tree
 from spinenet import config
 from spinenet.config import ResNetConfig, ResNetFPNConfig
 from spinenet.counts import Complexity
@@ -38,6 +38,8 @@ OFFICIAL_CLASSES = {"retinanet": 91, "mask-rcnn": 91, "classifier": 1001}
 LIBRARIES = ("torch", "timm", "torchvision")
 Job = tuple[Recipe, int | None]  # and the outputs of its head
 MOST_PROCESSES = 8  # a model takes a tenth of a second; more would only be started and ended
+FEW = 8  # networks that one process counts sooner than several start
+EMBEDDED_CLASSES = {"digits": 11, "digits-classes": 10}  # outputs of a network on each
 
 
 def counts(recipe: Recipe, num_classes: int | None = None) -> Complexity:
@@ -101,14 +103,46 @@ def count_full_size(
     models: Sequence[tuple[Study, Variant]], processes: int = 1
 ) -> list[Complexity]:
     """The counts of each model, in order, by so many processes."""
-    recipes = [full_size(study, variant) for study, variant in models]
-    jobs = [(recipe, study.classes) for (study, _), recipe in zip(models, recipes, strict=True)]
+    return count_all(
+        [(full_size(study, variant), study.classes) for study, variant in models], processes
+    )
+
+
+def count_all(jobs: Sequence[Job], processes: int = 1) -> list[Complexity]:
+    """The counts of each recipe's network with so many outputs, in order."""
     paths = [_path(*job) for job in jobs]
     found = {path: _read(path) for path in paths}
     new = {path: job for path, job in zip(paths, jobs, strict=True) if found[path] is None}
     counted = _count_at_once(list(new.values()), processes) if new else []
     found.update(zip(new, counted, strict=True))
     return [known for path in paths if (known := found[path]) is not None]
+
+
+def macs_by_run(cells: Sequence[Cell]) -> dict[str, float]:
+    """Multiply-adds in 1e9 of each cell's network by run id, with the classes of its data where
+    they are known and of the official head else. One network is counted once for all its runs.
+    """
+    jobs: dict[str, Job] = {}
+    network_of: dict[str, str] = {}
+    known: dict[tuple[str, str], str] = {}  # a variant's network is that of all its seeds
+    for cell in cells:
+        place = cell.study, cell.variant
+        if place not in known:
+            known[place] = json.dumps([plain(cell.recipe.model), cell.recipe.data.transform.side])
+            classes = EMBEDDED_CLASSES.get(cell.recipe.data.source.kind)
+            jobs.setdefault(known[place], (cell.recipe, classes))
+        network_of[cell.run_id] = known[place]
+    processes = free_cores() if len(jobs) > FEW else 1
+    counted = count_all(list(jobs.values()), processes)
+    macs_b = {network: found.macs_b for network, found in zip(jobs, counted, strict=True)}
+    return {run: macs_b[network] for run, network in network_of.items()}
+
+
+def longest_first(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells seed by seed, within a seed by falling work: no long run is left to end alone."""
+    macs_b = macs_by_run(cells)
+    work = {c.run_id: macs_b[c.run_id] * c.recipe.train.epochs for c in cells}
+    return sorted(cells, key=lambda cell: (cell.seed, -work[cell.run_id]))
 
 
 def _count_at_once(jobs: Sequence[Job], processes: int) -> list[Complexity]:

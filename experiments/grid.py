@@ -1,13 +1,16 @@
-"""The grid of a study: what is there, what is missing, what that will cost, and running it."""
+"""The grid of a study: what is there, what is missing, what was found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from experiments.counting import counts
 from experiments.store import Result, State, Store
 from experiments.study import Cell, PaperValue, Study
+
+if TYPE_CHECKING:
+    from experiments.training import Runtime
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,10 @@ class Plan:
     @property
     def missing(self) -> list[Cell]:
         """What has to run, each run once, failed ones again."""
-        unique = {c.run_id: c for c in self.cells if self.states[c.run_id] in ("missing", "failed")}
+        unique: dict[str, Cell] = {}
+        for cell in self.cells:
+            if self.states[cell.run_id] in ("missing", "failed"):
+                unique.setdefault(cell.run_id, cell)
         return list(unique.values())
 
     def count(self, state: State) -> int:
@@ -52,23 +58,25 @@ def paper_values(
     return {c.run_id: {study.id: dict(study.variants[c.variant].paper)} for c in cells}
 
 
-def longest_first(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells seed by seed, within a seed by falling work: no long run is left to end alone."""
-    macs_b = macs_by_variant(cells)
-    return sorted(cells, key=lambda cell: (cell.seed, -macs_b[cell.variant]))
+def runtimes(
+    grids: Sequence[tuple[Study, Sequence[Cell]]], cells: Sequence[Cell], **carried_out: Any
+) -> dict[str, Runtime]:
+    """How each cell's run is carried out, by run id, with all that the grids say of it."""
+    from experiments.training import Runtime
 
-
-def macs_by_variant(cells: Sequence[Cell], num_classes: int | None = None) -> dict[str, float]:
-    """Multiply-adds in 1e9 of each variant's network, counted once for all its seeds."""
-    recipes = {cell.variant: cell.recipe for cell in cells}
-    return {variant: counts(recipe, num_classes).macs_b for variant, recipe in recipes.items()}
-
-
-def price(macs_b: float, images: int, known: Sequence[Result]) -> float:
-    """Seconds that a run over `images` pictures will take, from one or more measured runs.
-
-    The run nearest in multiply-adds gives the speed, scaled by them, and the time beside training.
-    """
-    nearest = min(known, key=lambda r: abs(r.macs_b - macs_b))
-    seconds = images / nearest.images_per_second * macs_b / nearest.macs_b
-    return seconds + nearest.seconds - nearest.train_seconds
+    printed: dict[str, dict[str, dict[str, PaperValue]]] = {}
+    entries: dict[str, list[str]] = {}
+    for study, grid in grids:
+        for cell in grid:
+            entries.setdefault(cell.run_id, []).append(cell.entry)
+        for run, values in paper_values(study, grid).items():
+            printed.setdefault(run, {}).update(values)
+    return {
+        cell.run_id: Runtime(
+            group=cell.profile,
+            paper=printed[cell.run_id],
+            cells=tuple(dict.fromkeys(entries[cell.run_id])),
+            **carried_out,
+        )
+        for cell in cells
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
 from experiments.counting import count_full_size, counts, full_size
-from experiments.study import PaperValue, Study, Variant, variant_tree
+from experiments.study import PaperValue, Selection, Study, Variant, cells, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
 
@@ -95,6 +95,7 @@ def check_study(name: str, profile_name: str) -> dict[str, Any]:
     size.
     """
     study, profile = load_study(name), load_profile(profile_name)
+    cells(study, Selection(profile=profile, seeds=1), without_data=True)  # refuses what cannot run
     base = variant_tree(study, Variant(id="base"), profile)
     own = set(
         (read_yaml(Path(name)).get("variants") or {})

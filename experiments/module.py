@@ -70,9 +70,13 @@ class TaskModule(pl.LightningModule, ABC):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Lightning calls this at every step, after the processes have shared their gradients."""
+        """Lightning calls this at every step, after the processes have shared their gradients. Its
+        own clipping refuses fused optimisers under bf16, although no gradient is scaled there.
+        """
         add_l2(optimizer)
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        if gradient_clip_val:
+            learning = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(learning, gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.recipe)

@@ -1,46 +1,64 @@
-"""What `plan` and `status` print: the grid's cells with their states, prices and failures."""
+"""What `plan` and `status` print: the grids' cells with their states, prices and failures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules import training_samples
-from experiments.grid import macs_by_variant, make_plan, price
-from experiments.provenance import processor
+from experiments.budget import Grid, choose
+from experiments.grid import Plan, make_plan
+from experiments.pricing import Price, price_runs
 from experiments.store import Store
 from experiments.study import Cell, Selection, Study, cells
+
+Asked = Sequence[tuple[Study, Selection]]
 
 
 def planned_rows(study: Study, selection: Selection, runs: Path) -> dict[str, Any]:
     """Each cell's state and price, and the sum over what is missing."""
-    grid, store = cells(study, selection), Store(runs)
+    grid, store = cells(study, selection, without_data=True), Store(runs)
     planned = make_plan(grid, store)
-    prices = _prices(planned.missing, store)
-    total = None if prices is None else sum(prices.values())
-    rows = []
-    for cell in grid:
-        seconds = prices.pop(cell.run_id, None) if prices else None  # a run is paid for once
-        rows.append(
-            {
-                "cell": cell.label,
-                "state": planned.states[cell.run_id],
-                "price": "" if seconds is None else f"{seconds:.0f} s",
-                "run": cell.run_id,
-            }
-        )
-    count = len(planned.missing)
-    summary = f"{count} runs to train, {planned.count('complete')} complete"
-    if total is None:
-        summary += "; no run on this machine yet to take a speed from, so no price"
-    elif count:
-        summary += f"; about {total / 60:.0f} minutes of one process at the speed measured here"
-    return {"cells": rows, "seconds": total, "summary": summary}
+    prices = price_runs(planned.missing, store)
+    rows = [row for _, row in _cell_rows(grid, planned, prices)]
+    return {"cells": rows, **_sums(prices), "summary": _summary(planned, prices)}
+
+
+def planned_studies(asked: Asked, runs: Path) -> dict[str, Any]:
+    """A row per study and the sums over all, a run that several ask for counted in the first."""
+    grids, planned, prices = _priced(asked, Store(runs))
+    rows = _study_rows(grids, planned, prices)
+    return {"studies": rows, **_sums(prices), "summary": _summary(planned, prices)}
+
+
+def planned_budget(
+    asked: Asked, runs: Path, budget_s: float, jobs: int | None = None
+) -> dict[str, Any]:
+    """The missing runs that fit into the budget, in the order in which they were chosen, and the
+    claims that they settle.
+    """
+    grids, planned, prices = _priced(asked, Store(runs))
+    workers = jobs or _workers(planned)
+    choice = choose(grids, prices, budget_s, workers)
+    chosen = {run: prices[run] for run in choice.runs}
+    rows = dict(_cell_rows([c for c in planned.missing if c.run_id in chosen], planned, chosen))
+    return {
+        "cells": [rows[run] for run in choice.runs],
+        **_sums(chosen),
+        "budget": budget_s,
+        "claims": list(choice.claims),
+        "summary": _summary(planned, chosen, workers),
+    }
+
+
+def grids_of(asked: Asked, *, without_data: bool = False) -> list[Grid]:
+    """Every study with its cells."""
+    return [(s, cells(s, selection, without_data=without_data)) for s, selection in asked]
 
 
 def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str, Any]]:
-    """Each cell's state, AP and seconds, and its failure if it has one."""
-    grid = cells(study, selection)
+    """Each cell's state, first metric and seconds, and its failure if it has one."""
+    grid, metric = cells(study, selection), study.metrics[0]
     records = Store(runs).records(c.run_id for c in grid)
     rows = []
     for cell in grid:
@@ -50,7 +68,7 @@ def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str
             {
                 "cell": cell.label,
                 "state": record.state,
-                "AP": "" if result is None else f"{result.metrics['AP']:.1f}",
+                metric: "" if result is None else f"{result.metrics[metric]:.1f}",
                 "seconds": "" if result is None else f"{result.seconds:.0f}",
                 "run": cell.run_id,
                 "failure": "" if failure is None else f"{failure.error}: {failure.message}",
@@ -59,25 +77,88 @@ def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str
     return rows
 
 
-def _prices(missing: list[Cell], store: Store) -> dict[str, float] | None:
-    """Seconds by run id, from the runs measured on this processor; None where there are none."""
-    if not missing:
-        return {}  # no other run needs to be read, and no network counted
-    here = processor()
-    known = [
-        r
-        for r in store.results()
-        if r.environment.get("processor") == here and r.images_per_second > 0
-    ]
-    if not known:
-        return None
-    macs_b = macs_by_variant(missing, known[0].num_classes)
-    samples = {
-        source: training_samples(source) for source in {c.recipe.data.source for c in missing}
-    }
+def duration(seconds: float) -> str:
+    """Seconds for people: `42 s`, `12 min`, `3.4 h`, `12 days`, `7 years`."""
+    units = (("years", 31_557_600, 0), ("days", 86_400, 0), ("h", 3600, 1), ("min", 60, 0))
+    for unit, size, digits in units:
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.{digits}f} {unit}"
+    return f"{seconds:.0f} s"
 
-    def seconds(cell: Cell) -> float:
-        images = samples[cell.recipe.data.source] * cell.recipe.train.epochs
-        return price(macs_b[cell.variant], images, known)
 
-    return {c.run_id: seconds(c) for c in missing}
+def scaled(count: float) -> str:
+    """A count for people, with the prefix of its thousands: `2.7 T`, `35 P`, `1.2 E`."""
+    for prefix, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12)):
+        if count >= size:
+            return f"{count / size:.3g} {prefix}"
+    return f"{count / 1e9:.3g} G"
+
+
+def _priced(asked: Asked, store: Store) -> tuple[list[Grid], Plan, dict[str, Price]]:
+    grids = grids_of(asked, without_data=True)
+    planned = make_plan([cell for _, grid in grids for cell in grid], store)
+    return grids, planned, price_runs(planned.missing, store)
+
+
+def _cell_rows(
+    cells: Sequence[Cell], planned: Plan, prices: Mapping[str, Price]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Run id and row of each cell; a run that several cells ask for is paid for once."""
+    unpaid, has_studies = dict(prices), len({cell.study for cell in planned.cells}) > 1
+    for cell in cells:
+        price = unpaid.pop(cell.run_id, None)
+        yield (
+            cell.run_id,
+            {
+                "cell": f"{cell.study}: {cell.label}" if has_studies else cell.label,
+                "state": planned.states[cell.run_id],
+                "price": "" if price is None else duration(price.seconds),
+                "macs": "" if price is None else scaled(price.macs),
+                "run": cell.run_id,
+            },
+        )
+
+
+def _study_rows(
+    grids: Sequence[Grid], planned: Plan, prices: Mapping[str, Price]
+) -> list[dict[str, Any]]:
+    unpaid, rows = dict(prices), []
+    for study, grid in grids:
+        runs = {cell.run_id for cell in grid}
+        own = {run: unpaid.pop(run) for run in runs if run in unpaid}
+        complete = sum(planned.states[run] == "complete" for run in runs)
+        row = {"study": study.id, "cells": len(grid), "complete": complete, "runs": len(own)}
+        rows.append(row | _sums(own))
+    return rows
+
+
+def _sums(prices: Mapping[str, Price]) -> dict[str, float]:
+    found = prices.values()
+    return {"seconds": sum(p.seconds for p in found), "macs": sum(p.macs for p in found)}
+
+
+def _workers(planned: Plan) -> int:
+    if not planned.missing:
+        return 1  # torch need not be imported to say so
+    from experiments.executors.local import default_workers
+
+    return default_workers(planned.missing)
+
+
+def _summary(planned: Plan, prices: Mapping[str, Price], workers: int | None = None) -> str:
+    """What there is to do, and what it takes; `prices` are of what shall run."""
+    missing = len(planned.missing)
+    of_all = f" of {missing}" if len(prices) < missing else ""
+    text = f"{len(prices)}{of_all} runs to train, {planned.count('complete')} complete"
+    if not prices:
+        return text
+    workers, sums = workers or _workers(planned), _sums(prices)
+    longest = max(price.seconds for price in prices.values())
+    wall = max(longest, sums["seconds"] / workers)
+    text += f"; about {duration(wall)} on this machine, {workers} at a time, "
+    text += f"multiply-adds {scaled(sums['macs'])}"
+    if any(getattr(cell.recipe.data.source, "root", None) == "" for cell in planned.missing):
+        text += "; without --data, pictures are counted as those of the paper's data sets"
+    if len({cell.study for cell in planned.cells}) > 1:
+        text += "; a run that several studies ask for is counted in the first"
+    return text

@@ -156,6 +156,13 @@ class Recipe:
         return self.optim.lr * self.train.batch_size / self.optim.lr_batch
 
     @property
+    def deviates(self) -> tuple[str, ...]:
+        """What of the schedule is not as it was meant: `batch`, where another size than that of
+        the learning rate is in use.
+        """
+        return ("batch",) if self.train.batch_size != self.optim.lr_batch else ()
+
+    @property
     def name(self) -> str:
         """A short name for people: network, data, seed."""
         backbone = self.model.backbone

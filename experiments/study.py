@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules import DataSourceConfig, open_data
+from datamodules import ClassSourceConfig, DataSourceConfig, open_data
 from experiments.compose import (
     Changes,
     Tree,
@@ -27,7 +27,8 @@ from experiments.compose import (
     multiply,
 )
 from experiments.errors import UserError, did_you_mean
-from experiments.recipe import DataConfig, Recipe, plain, run_id
+from experiments.protocols import protocols
+from experiments.recipe import DataConfig, Recipe, plain, run_id, semantic_fields
 
 Metric = Literal["AP", "mask/AP", "top1", "top5", "macs_b", "params_m"]
 COUNTED: tuple[Metric, ...] = ("macs_b", "params_m")  # known without a run
@@ -41,13 +42,18 @@ class PaperValue:
     source: str
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.source.strip():
+            raise ValueError("a printed number needs its source, such as 'table 2'")
+
 
 @dataclass(frozen=True)
 class Variant:
     """A row of the study: its changes, the paper's numbers, what differs at the paper's size.
 
     `times` are factors on what recipe and profile say, for what a variant states relative to them.
-    `unpublished` says why the network of a printed row cannot be had: the row is shown, never run.
+    `protocol` is that of the printed numbers where it is not the study's. `unpublished` says why
+    the network of a printed row cannot be had: the row is shown, never run.
     """
 
     id: str
@@ -58,6 +64,7 @@ class Variant:
     paper: Mapping[str, PaperValue] = field(default_factory=dict)
     full_size: tuple[Changes, ...] = ()
     start: str = ""
+    protocol: str = ""
     unpublished: str = ""
 
     @property
@@ -91,13 +98,19 @@ class Claim:
 
 @dataclass(frozen=True)
 class Profile:
-    """How big: changes to every variant, more for each kind of model, and the number of seeds."""
+    """How big: changes to every variant, more for each kind of model, and the number of seeds.
+
+    With `full_size` every variant is trained at the paper's own size, by its protocol. The ledger
+    leaves out the runs of a profile that `is_evidence` for nothing.
+    """
 
     id: str
     title: str
     changes: tuple[Changes, ...] = ()
     seeds: int = 1
     by_model: Mapping[str, tuple[Changes, ...]] = field(default_factory=dict)
+    full_size: bool = False
+    is_evidence: bool = True
 
     def changes_for(self, tree: Tree) -> tuple[Changes, ...]:
         """All changes to a recipe with this kind of model."""
@@ -110,7 +123,7 @@ class Study:
 
     `metrics` are what its table shows of a run, the first of them what it is about. `classes` are
     the outputs of the paper's own head, which the printed counts include, where they are not the
-    usual ones of the task.
+    usual ones of the task. `protocol` is the paper's, of all variants that name no other.
     """
 
     id: str
@@ -122,6 +135,7 @@ class Study:
     source: str = ""
     metrics: tuple[Metric, ...] = ("AP",)
     classes: int | None = None
+    protocol: str = ""
 
     @property
     def published(self) -> list[Variant]:
@@ -145,6 +159,11 @@ class Cell:
         """For progress and errors."""
         return f"{self.variant} seed {self.seed}"
 
+    @property
+    def entry(self) -> str:
+        """What a run notes of the grid that it was run for, whatever becomes of the recipe."""
+        return f"{self.study}/{self.variant}@{self.profile}"
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -165,16 +184,20 @@ def variant_tree(
 ) -> Tree:
     """The recipe of a variant, as a tree. Without a profile it is at the paper's own size.
 
-    The variant comes before the profile, to choose the structure that the profile then sizes, and
-    after it again, since what a variant states is what it is about.
+    The variant comes before profile and protocol, to choose the structure that they then size, and
+    after them again, since what a variant states is what it is about. What it states of the
+    paper's size alone comes last, but for the user's `changes`.
     """
     tree = apply(load_recipe(study.recipe), (*study.changes, *variant.changes))
-    origin = f"{study.id}: variants.{variant.id}"
-    if profile is None:
-        return apply(multiply(tree, variant.times, origin=origin), variant.full_size)
-    stated = after_last_choice(variant.changes)
-    sized = apply(tree, (*profile.changes_for(tree), *stated))
-    return apply(multiply(sized, variant.times, origin=origin), changes)
+    sizes: list[Changes] = []
+    if profile is not None:
+        sizes += profile.changes_for(tree)
+    is_full = profile is None or profile.full_size
+    if is_full and (name := variant.protocol or study.protocol):
+        sizes.append(protocols()[name])
+    tree = apply(tree, (*sizes, *after_last_choice(variant.changes)))
+    tree = multiply(tree, variant.times, origin=f"{study.id}: variants.{variant.id}")
+    return apply(tree, (*(variant.full_size if is_full else ()), *changes))
 
 
 def with_source(tree: Tree, source: DataSourceConfig | None) -> Tree:
@@ -184,8 +207,68 @@ def with_source(tree: Tree, source: DataSourceConfig | None) -> Tree:
     return {**tree, "data": {**tree["data"], "source": plain(source)}}
 
 
-def cells(study: Study, selection: Selection) -> list[Cell]:
-    """The grid, seed by seed, so that every variant has a first result early."""
+def own_source(study: Study, sources: Sequence[DataSourceConfig]) -> DataSourceConfig | None:
+    """Of several data sets that of the study's own kind, else the first of its task, else none."""
+    tree = apply(load_recipe(study.recipe), study.changes)
+    classifies = tree["model"]["kind"] == "classifier"
+    fitting = [s for s in sources if isinstance(s, ClassSourceConfig) == classifies]
+    same = [s for s in fitting if s.kind == tree["data"]["source"]["kind"]]
+    return next(iter(same or fitting), None)
+
+
+def needs_data(study: Study, selection: Selection) -> bool:
+    """Whether nobody has said what to run the study on: neither the profile nor the user."""
+    changes = selection.changes
+    trees = (variant_tree(study, v, selection.profile, changes) for v in study.published[:1])
+    return any(_lacks_data(with_source(tree, selection.source)) for tree in trees)
+
+
+def cells(study: Study, selection: Selection, *, without_data: bool = False) -> list[Cell]:
+    """The grid, seed by seed, so that every variant has a first result early.
+
+    Raises UserError where there is no data to run on, unless `without_data` asks for a grid to look
+    at only: its run ids then are those of no data, and no store has them.
+    """
+    chosen = _chosen_variants(study, selection)
+    fingerprints = _Fingerprints()
+    grid = []
+    for variant in chosen:
+        tree = variant_tree(study, variant, selection.profile, selection.changes)
+        tree = with_source(tree, selection.source)
+        if _lacks_data(tree) and not without_data:
+            raise UserError(
+                f"{study.id}: profile {selection.profile.id!r} brings no data; "
+                f"give --data {tree['data']['source']['kind']}:FOLDER"
+            )
+        recipe = from_tree(tree, origin=f"{study.id}: variant {variant.id!r}")
+        for seed in range(selection.seeds):
+            seeded = replace(recipe, seed=recipe.seed + seed)
+            identity = run_id(seeded, fingerprints.of(recipe.data))
+            grid.append(Cell(study.id, selection.profile.id, variant.id, seed, seeded, identity))
+    refuse_twins(study, [cell for cell in grid if cell.seed == 0])
+    return sorted(grid, key=lambda cell: cell.seed)
+
+
+def refuse_twins(study: Study, cells: Sequence[Cell]) -> None:
+    """Raise UserError if two of the cells' variants are one recipe here and at the paper's size."""
+    met: dict[str, list[str]] = {}
+    for cell in cells:
+        for first in met.setdefault(cell.run_id, []):
+            if _full_size(study, first) == _full_size(study, cell.variant):
+                raise UserError(
+                    f"{study.id}: variants {first!r} and {cell.variant!r} are the same recipe, in "
+                    f"profile {cell.profile!r} and at the paper's size; change one of them or "
+                    "leave it out"
+                )
+        met[cell.run_id].append(cell.variant)
+
+
+def _full_size(study: Study, variant: str) -> dict[str, Any]:
+    tree = variant_tree(study, study.variants[variant], None)
+    return semantic_fields(from_tree(tree, origin=study.id))
+
+
+def _chosen_variants(study: Study, selection: Selection) -> list[Variant]:
     for name in selection.only:
         if name not in study.variants:
             raise UserError(
@@ -193,27 +276,22 @@ def cells(study: Study, selection: Selection) -> list[Cell]:
             )
         if reason := study.variants[name].unpublished:
             raise UserError(f"{study.id}: variant {name!r} cannot be run: {reason}")
-    chosen = [v for v in study.published if not selection.only or v.id in selection.only]
-    fingerprints = _Fingerprints()
-    grid = []
-    for variant in chosen:
-        tree = variant_tree(study, variant, selection.profile, selection.changes)
-        tree = with_source(tree, selection.source)
-        recipe = from_tree(tree, origin=f"{study.id}: variant {variant.id!r}")
-        for seed in range(selection.seeds):
-            seeded = replace(recipe, seed=recipe.seed + seed)
-            identity = run_id(seeded, fingerprints.of(recipe.data))
-            grid.append(Cell(study.id, selection.profile.id, variant.id, seed, seeded, identity))
-    return sorted(grid, key=lambda cell: cell.seed)
+    return [v for v in study.published if not selection.only or v.id in selection.only]
+
+
+def _lacks_data(tree: Tree) -> bool:
+    return tree["data"]["source"].get("root") == ""
 
 
 class _Fingerprints:
-    """Fingerprints of the data sources met, each taken once."""
+    """Fingerprints of the data sources met, each taken once; none where no data are named."""
 
     def __init__(self) -> None:
         self._known: dict[Any, str] = {}
 
     def of(self, data: DataConfig) -> str:
+        if getattr(data.source, "root", None) == "":
+            return ""
         if data.source not in self._known:
             self._known[data.source] = open_data(data.source).fingerprint
         return self._known[data.source]

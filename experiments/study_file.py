@@ -23,10 +23,13 @@ from datamodules import (
 )
 from experiments.compose import Changes, beside, read_yaml
 from experiments.errors import UserError, did_you_mean
+from experiments.protocols import check_protocol
 from experiments.study import COUNTED, Claim, Metric, PaperValue, Profile, Study, Variant
 
 METRICS: tuple[str, ...] = get_args(Metric)
 PROFILES = Path(__file__).parent / "profiles"
+STUDY_KEYS = {"title", "source", "base", "recipe", "set", "protocol", "metrics", "classes"}
+STUDY_KEYS |= {"variants", "claims"}
 
 
 def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
@@ -36,10 +39,9 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
         raise UserError(f"{path.name}: base: the study is its own base; name another one")
     seen = (*seen, path.resolve())
     data = read_yaml(path)
-    known = {"title", "source", "base", "recipe", "set", "metrics", "classes", "variants", "claims"}
     for key in data:
-        if key not in known:
-            raise UserError(f"{path.name}: unknown key {key!r}; {did_you_mean(key, known)}")
+        if key not in STUDY_KEYS:
+            raise UserError(f"{path.name}: unknown key {key!r}; {did_you_mean(key, STUDY_KEYS)}")
     base = _base_study(data, path, seen)
     variants = {
         **base.variants,
@@ -65,6 +67,9 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
         claims=(*base.claims, *claims),
         metrics=_read_metrics(data["metrics"], path) if "metrics" in data else base.metrics,
         classes=_read_classes(data["classes"], path) if "classes" in data else base.classes,
+        protocol=check_protocol(data["protocol"], f"{path.name}: protocol")
+        if "protocol" in data
+        else base.protocol,
     )
 
 
@@ -78,16 +83,23 @@ def load_profile(name: str) -> Profile:
     if "base" in data:
         name = str(data.pop("base"))
         base = load_profile(beside(path, name))
-    title, seeds = (data.pop(k, getattr(base, k)) for k in ("title", "seeds"))
+    title, seeds, full_size, is_evidence = (
+        data.pop(key, getattr(base, key)) for key in ("title", "seeds", "full_size", "is_evidence")
+    )
     if not isinstance(seeds, int) or seeds < 1:
         raise UserError(f"{path.name}: seeds: {seeds!r} must be a number of at least 1")
+    for key, value in (("full_size", full_size), ("is_evidence", is_evidence)):
+        if not isinstance(value, bool):
+            raise UserError(f"{path.name}: {key}: {value!r} must be true or false")
     origin = f"profile {path.stem}"
     by_model = dict(base.by_model)
     for kind, body in _mapping(data.pop("by_model", None), f"{path.name}: by_model").items():
         own = Changes(_mapping(body, f"{path.name}: by_model.{kind}"), origin, path.parent)
         by_model[kind] = (*by_model.get(kind, ()), own)
     changes = Changes(data, origin, path.parent)
-    return Profile(path.stem, title, (*base.changes, changes), seeds, by_model)
+    return Profile(
+        path.stem, title, (*base.changes, changes), seeds, by_model, full_size, is_evidence
+    )
 
 
 SOURCES = {
@@ -190,6 +202,11 @@ def _read_variants(data: Mapping[str, Any], base: Study, path: Path) -> dict[str
                 f"{where}: an unpublished network has no recipe; leave out "
                 f"{', '.join(body) or 'from'}, or 'unpublished'"
             )
+        described["protocol"] = (
+            check_protocol(described["protocol"], f"{where}.protocol")
+            if "protocol" in described
+            else first.protocol
+        )
         described["times"] = {
             **first.times,
             **_factors(_mapping(described.get("times"), f"{where}.times"), f"{where}.times"),
@@ -260,4 +277,5 @@ def _typed(cls: type, data: Any, where: str) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(p) for p in problem["loc"])
-        raise UserError(f"{where}{'.' if key else ''}{key}: {problem['msg']}") from None
+        told = "missing; give one" if problem["type"] == "missing" else problem["msg"]
+        raise UserError(f"{where}{'.' if key else ''}{key}: {told}") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,10 @@ from experiments.compose import from_tree
 from experiments.counting import counts
 from experiments.errors import UserError
 from experiments.grid import collect
+from experiments.recipe import run_id
 from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values
-from experiments.study import COUNTED, Cell, PaperValue, Study, Variant, variant_tree
+from experiments.study import COUNTED, Cell, Metric, PaperValue, Study, Variant, variant_tree
 
 if TYPE_CHECKING:
     from spinenet.counts import Complexity
@@ -44,6 +45,7 @@ class Row:
     small_macs_b: float | None
     small_params_m: float | None
     octaves: Mapping[str, float] = field(default_factory=dict)
+    deviates: tuple[str, ...] = ()
 
     def paper(self, metric: str) -> PaperValue | None:
         """The printed value of a metric, if there is one."""
@@ -52,7 +54,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a study's tables show."""
+    """Everything a study's tables show; `other_runs` are those of other versions of its variants
+    that the store holds.
+    """
 
     study: Study
     profile: str
@@ -62,6 +66,7 @@ class Report:
     judgements: tuple[Judgement, ...]
     deviation: float | None
     detectable: float | None
+    other_runs: int = 0
 
     @property
     def metric(self) -> str:
@@ -93,6 +98,21 @@ def make_report(study: Study, cells: Sequence[Cell], store: Store) -> Report:
         judgements=tuple(judge(claims, results, full, deviations)),
         deviation=deviation,
         detectable=statistics.detectable(deviation, seeds) if deviation else None,
+        other_runs=other_runs(cells, store),
+    )
+
+
+def other_runs(cells: Sequence[Cell], store: Store) -> int:
+    """Runs that were made for these entries of a grid when they were other recipes."""
+    today = {cell.entry: cell.recipe for cell in cells}
+
+    def is_todays(result: Result, entry: str) -> bool:
+        recipe = replace(today[entry], seed=result.seed)
+        return run_id(recipe, result.data_fingerprint) == result.run_id
+
+    return sum(
+        any(entry in today and not is_todays(result, entry) for entry in result.cells)
+        for result in store.results()
     )
 
 
@@ -120,12 +140,18 @@ def _row(study: Study, variant: Variant, results: Mapping[int, Result]) -> Row:
             k: estimate([r.metrics[k] for r in results.values() if k in r.metrics]).mean
             for k in octaves
         },
+        deviates=tuple(dict.fromkeys(d for r in results.values() for d in r.deviates)),
     )
 
 
 def to_json(report: Report) -> str:
     """The report as JSON, schema `table_version`."""
-    body = {
+    return json.dumps(to_mapping(report), indent=1, default=str)
+
+
+def to_mapping(report: Report) -> dict[str, Any]:
+    """The report as what becomes JSON."""
+    return {
         "table_version": TABLE_VERSION,
         "study": report.study.id,
         "title": report.study.title,
@@ -139,8 +165,8 @@ def to_json(report: Report) -> str:
             "deviation": report.deviation,
             "detectable": report.detectable,
         },
+        "other_runs": report.other_runs,
     }
-    return json.dumps(body, indent=1, default=str)
 
 
 def to_markdown(report: Report) -> str:
@@ -174,22 +200,32 @@ def replace_block(path: Path, name: str, text: str) -> None:
 
 def caption(report: Report) -> str:
     """What the first table's figures are."""
-    return (
+    text = (
         f"{report.metric} on `{report.data}`, profile `{report.profile}`, {report.seeds} "
-        f"seed{'s' * (report.seeds > 1)}: mean ± 95 % interval. The "
+        f"seed{'s' * (report.seeds != 1)}: mean ± 95 % interval. The "
         "paper's is that of its own data: compare the steps, not the levels."
     )
+    if report.other_runs:
+        text += (
+            f" Not shown: {report.other_runs} run{'s' * (report.other_runs > 1)} in the store of "
+            "other versions of these variants, edited since or changed by --set."
+        )
+    return text
 
 
-def metric_table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: each metric measured, printed, difference; seeds; size in the profile."""
-    header = ["variant"]
-    for metric in report.study.metrics:
+def metric_table(
+    report: Report, metrics: Sequence[Metric] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each metric, or some of them, measured, printed, difference; seeds; size in
+    the profile.
+    """
+    header, shown = ["variant"], metrics or report.study.metrics
+    for metric in shown:
         header += [metric, "paper", "diff"]
     rows = []
     for row in report.rows:
-        cells = [_labelled(row.variant)]
-        for metric in report.study.metrics:
+        cells = [", ".join([_labelled(row.variant), *(f"deviates: {d}" for d in row.deviates)])]
+        for metric in shown:
             cells += _beside(row.measured.get(metric), row.paper(metric))
         macs = "" if row.small_macs_b is None else f"{row.small_macs_b * 1e3:.0f}"
         params = "" if row.small_params_m is None else f"{row.small_params_m:.2f}"
@@ -291,6 +327,7 @@ def _row_json(row: Row) -> dict[str, Any]:
             for metric, found in row.measured.items()
         },
         "runs": list(row.runs),
+        "deviates": list(row.deviates),
         "AP_by_octave": dict(row.octaves),
         "paper": {metric: asdict(value) for metric, value in row.variant.paper.items()},
         "unpublished": row.variant.unpublished,

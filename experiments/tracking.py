@@ -192,6 +192,12 @@ def wandb_logger(
     return logger
 
 
+def rows(cells: Sequence[str]) -> dict[str, str]:
+    """STUDY/VARIANT@PROFILE of each cell as study → variant, by which W&B groups seeds."""
+    split = (cell.partition("@")[0].partition("/") for cell in cells)
+    return {study: variant for study, _, variant in split}
+
+
 def choose_mode(mode: WandbMode) -> WandbMode:
     """`auto` becomes WANDB_MODE if set, online where a key is configured, offline otherwise."""
     if mode != "auto":

@@ -51,7 +51,7 @@ from experiments.store import (
 from experiments.study import PaperValue
 from experiments.tasks import DataModule, datamodule, make_module
 from experiments.tracked_media import Drawing, media, start_drawing
-from experiments.tracking import HistoryLogger, SafeWandbLogger, WandbMode, wandb_logger
+from experiments.tracking import HistoryLogger, SafeWandbLogger, WandbMode, rows, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import Complexity, complexity
 from spinenet.recompute import recompute_blocks
@@ -72,7 +72,8 @@ class Runtime:
 
     `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
     `train.start`, found by its content. `wandb_artifacts` gives W&B the last and the best weights.
-    `variant` is the run's by study, `paper` has its printed values by study, both for W&B.
+    `paper` has the printed values of the variant by study, for W&B's summary. `cells` are the
+    entries of grids that ask for the run.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
@@ -83,8 +84,8 @@ class Runtime:
     wandb: WandbMode = "auto"
     wandb_artifacts: bool = False
     group: str = ""
-    variant: Mapping[str, str] = field(default_factory=dict)
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
+    cells: tuple[str, ...] = ()
     progress_bar: bool = False
 
 
@@ -166,6 +167,8 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         data_fingerprint=data.fingerprint,
         recipe=to_tree(recipe),
         environment=facts,
+        deviates=list(recipe.deviates),
+        cells=list(runtime.cells),
     )
     value = result.metrics[module.metric]
     log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
@@ -205,7 +208,7 @@ def _tracker(
             "macs_b": counts.macs_b,
             "params_m": counts.params_m,
             "environment": facts,
-            "variant": dict(runtime.variant),
+            "variant": rows(runtime.cells),
         },
     )
 

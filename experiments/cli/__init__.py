@@ -50,13 +50,14 @@ def application() -> typer.Typer:
         importing,
         inspect,
         ledger,
+        plan,
         predict,
         run,
         show,
         wandb,
     )
 
-    made = (grid, ledger, compare, inspect, show)
+    made = (grid, plan, ledger, compare, inspect, show)
     used = (run, predict, export, importing, data, doctor, bench, wandb)
     for module in (*made, *used):
         module.register(app)

@@ -145,8 +145,10 @@ def _print(record: Record) -> None:
     from experiments.cli.render import console, table
 
     console.print(f"\n[bold]{record.title}[/]", highlight=False)
-    console.print(table(report.HEADER, [list(map(escape, row)) for row in report.rows(record)]))
-    for note in report.notes(record):
+    held = report.rows(record)[: len(record.outcomes)]
+    console.print(table(report.HEADER, [list(map(escape, row)) for row in held]))
+    skipped = [f"{one.name}: skipped: {one.reason}" for one in record.skipped]
+    for note in [*report.notes(record), *skipped]:
         console.print(note, style="dim", markup=False)
 
 

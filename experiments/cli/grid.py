@@ -1,43 +1,59 @@
-"""reproduce, plan, status, table: a study's grid."""
+"""reproduce, table: the grids of studies run, and shown."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from experiments.cli.options import (
     RUNS,
+    Asked,
+    BudgetOption,
+    JobsOption,
     JsonOption,
     RecomputeOption,
     RunsOption,
     WandbArtifactsOption,
     WandbOption,
-    for_study,
+    for_studies,
+    parse_duration,
+    runnable,
 )
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
+    from experiments.budget import Grid
     from experiments.grid import Plan
     from experiments.store import Failure, Store
-    from experiments.study import Cell, Selection, Study
+    from experiments.study import Cell
     from experiments.tables import Report
+
+Form = Literal["terminal", "json", "markdown", "latex", "csv"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (reproduce, plan, status, table):
-        app.command()(for_study(command))
+    app.command()(for_studies(reproduce))
+    app.command()(for_studies(table))
 
 
 def reproduce(
-    study: "Study",
-    selection: "Selection",
+    asked: Asked,
     *,
     runs: RunsOption = RUNS,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once (default: by cores).")
+    jobs: JobsOption = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Processes that load data, for each run.")
+    ] = 0,
+    budget: BudgetOption = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option("--max-time", help="Start no run after so long (90m); let running ones end."),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed/--no-retry-failed", help="Run failed ones again.")
+    ] = True,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
@@ -48,78 +64,36 @@ def reproduce(
     Example: spinenet reproduce ladder --profile embedded --seeds 3
     """
     from experiments.grid import make_plan
+    from experiments.planning import grids_of
     from experiments.store import Store
-    from experiments.study import cells
 
-    grid, store = cells(study, selection), Store(runs)
-    planned = make_plan(grid, store)
-    if running := planned.count("running"):
-        typer.echo(f"{running} of these runs are under way in another process", err=True)
-    carried_out = {
-        "wandb": wandb,
-        "wandb_artifacts": wandb_artifacts,
-        "recompute": recompute,
-        "weights": selection.weights,
-    }
-    failures = _run_missing(study, planned, store, jobs, carried_out) if planned.missing else []
-    _show(study, grid, store, "json" if as_json else "terminal")
+    grids, store = grids_of(runnable(asked)), Store(runs)
+    planned = make_plan([cell for _, grid in grids for cell in grid], store)
+    missing = _wanted(grids, planned, store, budget, jobs, retry_failed)
+    carried_out: dict[str, Any] = {"wandb": wandb, "wandb_artifacts": wandb_artifacts}
+    carried_out |= {"recompute": recompute, "num_workers": workers, "weights": asked[0][1].weights}
+    seconds = None if max_time is None else parse_duration(max_time, "--max-time")
+    failures = []
+    if missing:
+        failures = _run(grids, missing, planned, store, jobs, seconds, carried_out)
+    shown = _touched(grids, missing) if budget else grids
+    _show(shown, store, "json" if as_json else "terminal", as_list=len(asked) > 1)
     if failures:
         names = ", ".join(cell.label for cell, _ in failures)
         raise UserError(
-            f"{len(failures)} of {len(grid)} cells failed: {names}; "
+            f"{len(failures)} of {len(planned.cells)} cells failed: {names}; "
             f"failure.json in their folders under {runs} has the tracebacks"
         )
 
 
-def plan(
-    study: "Study", selection: "Selection", *, runs: RunsOption = RUNS, as_json: JsonOption = False
-) -> None:
-    """Show what would run, and what it will take, without running it.
-
-    Example: spinenet plan ladder --seeds 5
-    """
-    from experiments.planning import planned_rows
-
-    rows = planned_rows(study, selection, runs)
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    from experiments.cli import render
-
-    shown = [[r["cell"], r["state"], r["price"], r["run"]] for r in rows["cells"]]
-    render.console.print(render.table(["cell", "state", "time", "run"], shown))
-    render.console.print(rows["summary"])
-
-
-def status(
-    study: "Study", selection: "Selection", *, runs: RunsOption = RUNS, as_json: JsonOption = False
-) -> None:
-    """Show what has run, what is running, and what failed and why.
-
-    Example: spinenet status ladder
-    """
-    from experiments.planning import status_rows
-
-    rows = status_rows(study, selection, runs)
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    from experiments.cli import render
-
-    shown = [[r["cell"], r["state"], r["AP"], r["seconds"], r["run"]] for r in rows]
-    render.console.print(render.table(["cell", "state", "AP", "seconds", "run"], shown))
-    for row in rows:
-        if row["failure"]:
-            render.console.print(f"{row['cell']}: {row['failure']}", markup=False, highlight=False)
-
-
 def table(
-    study: "Study",
-    selection: "Selection",
+    asked: Asked,
     *,
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX for booktabs.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a number per line.")] = False,
     into: Annotated[
         Path | None, typer.Option("--into", help="Replace the study's block in a Markdown file.")
     ] = None,
@@ -131,20 +105,27 @@ def table(
 
     Example: spinenet table ladder --markdown
     """
+    from experiments.planning import grids_of
     from experiments.store import Store
-    from experiments.study import cells
 
-    grid, store = cells(study, selection), Store(runs)
+    forms: dict[Form, bool] = {"json": as_json, "markdown": markdown, "latex": latex, "csv": csv}
+    chosen = [form for form, is_chosen in forms.items() if is_chosen]
+    if len(chosen) > 1:
+        raise UserError(f"--{' and --'.join(chosen)}: choose one form")
+    grids, store = grids_of(runnable(asked)), Store(runs)
+    if figure is not None and len(grids) > 1:
+        raise UserError("--figure draws one study; name it")
     if into is None and figure is None:
-        _show(study, grid, store, "json" if as_json else "markdown" if markdown else "terminal")
+        _show(grids, store, chosen[0] if chosen else "terminal", as_list=len(asked) > 1)
         return
     from experiments.tables import make_report, write_into
 
-    report = make_report(study, grid, store)
-    if into is not None:
-        write_into(into, report)
-    if figure is not None:
-        _draw(report, figure)
+    for study, grid in grids:
+        report = make_report(study, grid, store)
+        if into is not None:
+            write_into(into, report)
+        if figure is not None:
+            _draw(report, figure)
 
 
 def _draw(report: "Report", path: Path) -> None:
@@ -158,35 +139,70 @@ def _draw(report: "Report", path: Path) -> None:
     typer.echo(f"drawn to {path}")
 
 
-def _run_missing(
-    study: "Study", planned: "Plan", store: "Store", jobs: int | None, carried_out: dict[str, Any]
+def _wanted(
+    grids: "list[Grid]",
+    planned: "Plan",
+    store: "Store",
+    budget: str | None,
+    jobs: int | None,
+    retry_failed: bool,
+) -> "list[Cell]":
+    """The cells to run, and a line on each kind that is left out."""
+    from experiments.budget import choose
+    from experiments.executors.local import default_workers
+    from experiments.pricing import price_runs
+
+    if running := planned.count("running"):
+        typer.echo(f"{running} of these runs are under way in another process", err=True)
+    missing = planned.missing
+    if not retry_failed:
+        missing = [cell for cell in missing if planned.states[cell.run_id] != "failed"]
+        if left := len(planned.missing) - len(missing):
+            typer.echo(f"{left} failed runs are left as they are", err=True)
+    if budget is None or not missing:
+        return missing
+    workers = jobs or default_workers(missing)
+    prices = price_runs(missing, store)
+    choice = choose(grids, prices, parse_duration(budget, "--budget"), workers)
+    fits = f"{len(choice.runs)} of {len(missing)} missing runs fit into {budget}"
+    typer.echo(f"{fits}, {len(choice.claims)} claims with them", err=True)
+    return [cell for cell in missing if cell.run_id in choice.runs]
+
+
+def _touched(grids: "list[Grid]", ran: "list[Cell]") -> "list[Grid]":
+    """The studies that have one of the runs."""
+    runs = {cell.run_id for cell in ran}
+    return [(s, grid) for s, grid in grids if any(cell.run_id in runs for cell in grid)]
+
+
+def _run(
+    grids: "list[Grid]",
+    missing: "list[Cell]",
+    planned: "Plan",
+    store: "Store",
+    jobs: int | None,
+    max_seconds: float | None,
+    carried_out: dict[str, Any],
 ) -> "list[tuple[Cell, Failure]]":
     from experiments.cli.render import GridProgress, progress_console
+    from experiments.counting import longest_first
     from experiments.executors.local import default_workers, run_cells
-    from experiments.grid import longest_first, paper_values
-    from experiments.training import Runtime
+    from experiments.grid import runtimes
 
-    missing = longest_first(planned.missing)
+    missing = longest_first(missing)
     workers = jobs or default_workers(missing)
     done = planned.count("complete")
     progress_console.print(f"{len(missing)} runs to train, {done} complete, {workers} at a time")
     _brief(missing, carried_out["weights"])
-    printed = paper_values(study, missing)
-    runtimes = {
-        cell.run_id: Runtime(
-            group=cell.profile,
-            variant={cell.study: cell.variant},
-            paper=printed[cell.run_id],
-            **carried_out,
-        )
-        for cell in missing
-    }
+    of_run = runtimes(grids, missing, **carried_out)
     try:
         with GridProgress(missing) as progress:
-            run_cells(missing, store, runtimes, workers, progress.watch)
+            left = run_cells(missing, store, of_run, workers, progress.watch, max_seconds)
     except KeyboardInterrupt:
         typer.echo("interrupted; finished runs are kept, the same command goes on", err=True)
         raise typer.Exit(130) from None
+    if left:
+        typer.echo(f"{len(left)} runs not started in time; the same command goes on", err=True)
     return progress.failures
 
 
@@ -196,7 +212,7 @@ def _brief(missing: "list[Cell]", weights: Path | None) -> None:
     from experiments.briefing import briefing
     from experiments.cli.render import progress_console
 
-    recipes = {cell.variant: cell.recipe for cell in missing}
+    recipes = {(cell.study, cell.variant): cell.recipe for cell in missing}
     opened = {r.data.source: open_data(r.data.source) for r in recipes.values()}
     with progress_console.status("preparing the data"):
         for source in opened.values():
@@ -205,14 +221,19 @@ def _brief(missing: "list[Cell]", weights: Path | None) -> None:
             progress_console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _show(study: "Study", grid: "list[Cell]", store: "Store", form: str) -> None:
-    from experiments import tables
+def _show(grids: "list[Grid]", store: "Store", form: Form, *, as_list: bool) -> None:
+    from experiments import table_formats, tables
     from experiments.cli import render
 
-    report = tables.make_report(study, grid, store)
-    show: dict[str, Any] = {
-        "json": lambda: typer.echo(tables.to_json(report)),
-        "markdown": lambda: typer.echo(tables.to_markdown(report)),
-        "terminal": lambda: render.print_report(report),
-    }
-    show[form]()
+    reports = [tables.make_report(study, grid, store) for study, grid in grids]
+    if form == "json":
+        bodies = [tables.to_mapping(report) for report in reports]
+        typer.echo(json.dumps(bodies if as_list else bodies[0], indent=1, default=str))
+    elif form == "csv":
+        typer.echo(table_formats.to_csv(reports), nl=False)
+    elif form == "terminal":
+        for report in reports:
+            render.print_report(report)
+    else:
+        render_one = tables.to_markdown if form == "markdown" else table_formats.to_latex
+        typer.echo("\n".join(render_one(report) for report in reports))

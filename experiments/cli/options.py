@@ -1,22 +1,27 @@
 """Options that several commands share, and what they select.
 
-`for_study` gives a command the options of every study command and hands it the study, the selection
-and the folder of runs; the command itself declares only what is its own.
+`for_studies` gives a command the options of every study command and hands it the studies, each with
+its selection; the command itself declares only what is its own.
 """
 
 import inspect
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from experiments.errors import UserError
+
 if TYPE_CHECKING:
     from experiments.study import Selection, Study
 
 ProfileOption = Annotated[
-    str, typer.Option("--profile", "-p", help="embedded, embedded-long, smoke, or a file.")
+    str,
+    typer.Option("--profile", "-p", help="smoke, embedded, embedded-long, gpu, paper, or a file."),
 ]
 DataOption = Annotated[
     str | None,
@@ -40,34 +45,53 @@ RecomputeOption = Annotated[
     bool,
     typer.Option("--recompute", help="Run blocks twice instead of keeping what they compute."),
 ]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once (default: by cores).")
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--budget", help="Only what fits into so long (2h), what settles most first."),
+]
 
 WeightsOption = Annotated[
     Path | None,
     typer.Option("--weights", help="Start from a weights file or a run's folder."),
 ]
 
+Asked = list[tuple["Study", "Selection"]]
 RUNS = Path("runs")
+DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"))
 
 
 def _shared(
-    study: Annotated[str, typer.Argument(help="A study by name, or a YAML file.")] = "ladder",
+    study: Annotated[
+        str | None, typer.Argument(help="A study by name, or a YAML file (default: ladder).")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every study of the package.")] = False,
     profile: ProfileOption = "embedded",
     seeds: Annotated[
         int | None, typer.Option("--seeds", "-n", min=1, help="Seeds (default: the profile's).")
     ] = None,
-    data: DataOption = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Your own data: coco:FOLDER, folder:FOLDER, … Repeatable."),
+    ] = None,
     set_: SetOption = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Only this variant. Repeatable.")
     ] = None,
     weights: WeightsOption = None,
-) -> "tuple[Study, Selection]":
-    """The study and what of it the options ask for."""
+) -> "list[tuple[Study, Selection]]":
+    """The studies, each with what of it the options ask for."""
     from experiments.compose import Changes, parse_assignments
-    from experiments.study import Selection
-    from experiments.study_file import load_profile, load_study, parse_source
+    from experiments.study import Selection, own_source
+    from experiments.study_file import load_profile, load_study, parse_source, shipped_studies
 
-    loaded, size = load_study(study), load_profile(profile)
+    if all_ and (study is not None or only):
+        raise UserError("--all takes every study whole; name a study, or leave out --all")
+    names = shipped_studies() if all_ else [study or "ladder"]
+    size = load_profile(profile)
+    sources = [source for text in data or [] if (source := parse_source(text))]
     changes: tuple[Changes, ...] = (Changes(parse_assignments(set_ or []), "--set"),)
     if weights is not None:
         from experiments.starting import start_changes
@@ -76,16 +100,27 @@ def _shared(
     selection = Selection(
         profile=size,
         seeds=seeds or size.seeds,
-        source=parse_source(data),
         changes=changes,
         only=tuple(only or ()),
         weights=weights,
     )
-    return loaded, selection
+    asked = []
+    for name in names:
+        loaded = load_study(name)
+        source = own_source(loaded, sources)
+        if source is None and sources and not all_:
+            source = sources[0]  # what does not fit about it is said when the recipe is made
+        asked.append((loaded, replace(selection, source=source)))
+    return asked
 
 
-def for_study(handler: Callable[..., None]) -> Callable[..., None]:
-    """A command of `handler(study, selection, *, own options)` after the shared options."""
+def for_studies(
+    handler: Callable[..., None], *, all_by_default: bool = False
+) -> Callable[..., None]:
+    """A command of `handler(asked, *, own options)` after the shared options.
+
+    Without a study it is about the ladder; about all of them with `--budget`, or by default.
+    """
     shared = inspect.signature(_shared).parameters
     own = [
         p
@@ -95,10 +130,33 @@ def for_study(handler: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(handler)
     def command(**given: Any) -> None:
-        study, selection = _shared(**{name: given.pop(name) for name in shared})
-        handler(study, selection, **given)
+        chosen = {name: given.pop(name) for name in shared}
+        names_none = chosen["study"] is None and not chosen["only"]
+        chosen["all_"] |= names_none and (all_by_default or bool(given.get("budget")))
+        handler(_shared(**chosen), **given)
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*shared.values(), *own)]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def runnable(asked: Asked) -> Asked:
+    """Of several studies those that have data, and a line on the others."""
+    from experiments.study import needs_data
+
+    left_out = [study.id for study, selection in asked if needs_data(study, selection)]
+    if len(left_out) == len(asked):
+        return asked  # what the first lacks is said when its grid is made
+    if left_out:
+        typer.echo(f"without data, so left out: {', '.join(left_out)}", err=True)
+    return [(study, selection) for study, selection in asked if study.id not in left_out]
+
+
+def parse_duration(text: str, option: str) -> float:
+    """`2h`, `90m`, `1h30m`, `45s` as seconds. Raises UserError for another form."""
+    found = DURATION.fullmatch(text.strip())
+    if not found or not any(found.groups()):
+        raise UserError(f"{option} {text}: expected a time such as 45s, 90m, 2h, 1h30m or 3d")
+    units = (86_400, 3600, 60, 1)
+    return sum(float(n or 0) * unit for n, unit in zip(found.groups(), units, strict=True))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -28,14 +28,18 @@ progress_console = Console(stderr=True)
 COLOURS = {"replicated": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
-    """A table with the first column to the left and the numbers to the right."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", *, prose: int = 0
+) -> Table:
+    """A table with numbers to the right; the column `prose` wraps where the terminal is narrow, and
+    it and the first are to the left.
+    """
     drawn = Table(
         title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
     )
     for i, name in enumerate(header):
-        first = i == 0
-        drawn.add_column(name, justify="left" if first else "right", no_wrap=not first)
+        justify: JustifyMethod = "left" if i in (0, prose) else "right"
+        drawn.add_column(name, justify=justify, no_wrap=i != prose)
     for row in rows:
         drawn.add_row(*row)
     return drawn
@@ -47,7 +51,12 @@ def print_report(report: Report) -> None:
 
     console.print(f"\n[bold]{report.study.title}[/]")
     console.print(tables.caption(report), style="dim")
-    console.print(table(*tables.metric_table(report)))
+    for metric in report.study.metrics:
+        console.print(table(*tables.metric_table(report, [metric])))
+    for row in report.rows:
+        if row.runs:
+            told = f"{row.variant.label}: {' '.join(row.runs)}"
+            console.print(told, style="dim", highlight=False, markup=False)
     console.print("\nMultiply-adds and parameters at the paper's own size", style="bold")
     console.print(table(*tables.count_table(report)))
     if report.judgements:
@@ -76,7 +85,8 @@ class GridProgress:
         self.scores: dict[str, str] = {}
         self.shares: dict[str, float] = {}
         self.failures: list[tuple[Cell, Any]] = []
-        self.width = max((len(c.label) for c in cells), default=0)
+        self.has_studies = len({c.study for c in cells}) > 1
+        self.width = max((len(self._name(c)) for c in cells), default=0)
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -85,6 +95,9 @@ class GridProgress:
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
 
+    def _name(self, cell: Cell) -> str:
+        return f"{cell.study}: {cell.label}" if self.has_studies else cell.label
+
     def watch(self, cell: Cell, event: Event) -> None:
         """Take one event of one cell."""
         getattr(self, f"_on_{event['kind']}")(cell, event)
@@ -92,9 +105,11 @@ class GridProgress:
 
     def _on_start(self, cell: Cell, event: Event) -> None:
         self.started[cell.run_id] = time.monotonic()
-        self.tasks[cell.run_id] = self.progress.add_task(cell.label.ljust(self.width), total=None)
+        self.tasks[cell.run_id] = self.progress.add_task(
+            self._name(cell).ljust(self.width), total=None
+        )
         if not progress_console.is_terminal:
-            progress_console.print(f"start {cell.label}")
+            progress_console.print(f"start {self._name(cell)}")
 
     def _on_step(self, cell: Cell, event: Event) -> None:
         self.progress.update(self.tasks[cell.run_id], completed=event["step"], total=event["total"])
@@ -105,17 +120,17 @@ class GridProgress:
 
     def _on_done(self, cell: Cell, event: Event) -> None:
         shown = self.scores.get(cell.run_id, "")
-        self._close(cell, f"[green]done[/]    {cell.label.ljust(self.width)}  {shown}")
+        self._close(cell, f"[green]done[/]    {self._name(cell).ljust(self.width)}  {shown}")
 
     def _on_skipped(self, cell: Cell, event: Event) -> None:
-        self._close(cell, f"left     {cell.label.ljust(self.width)}  to another process")
+        self._close(cell, f"left     {self._name(cell).ljust(self.width)}  to another process")
 
     def _on_failed(self, cell: Cell, event: Event) -> None:
         failure = event["failure"]
         self.failures.append((cell, failure))
         self._close(
             cell,
-            f"[red]failed[/]  {cell.label.ljust(self.width)}  {escape(str(failure.message))}",
+            f"[red]failed[/]  {self._name(cell).ljust(self.width)}  {escape(str(failure.message))}",
         )
 
     def _close(self, cell: Cell, line: str) -> None:

@@ -1,14 +1,11 @@
 """wandb report, wandb sync: a study's views on Weights & Biases, and runs sent there later."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from experiments.cli.options import RUNS, RunsOption, for_study
-
-if TYPE_CHECKING:
-    from experiments.study import Selection, Study
+from experiments.cli.options import RUNS, Asked, RunsOption, for_studies, runnable
 
 EntityOption = Annotated[
     str | None, typer.Option("--entity", help="User or team (default: that of the key).")
@@ -18,14 +15,13 @@ EntityOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group = typer.Typer(no_args_is_help=True, help="Runs and studies on Weights & Biases.")
-    group.command()(for_study(report))
+    group.command()(for_studies(report))
     group.command()(sync)
     app.add_typer(group, name="wandb")
 
 
 def report(
-    study: "Study",
-    selection: "Selection",
+    asked: Asked,
     *,
     runs: RunsOption = RUNS,
     entity: EntityOption = None,
@@ -35,13 +31,14 @@ def report(
 
     Example: spinenet wandb report ladder --entity my-team
     """
+    from experiments.planning import grids_of
     from experiments.store import Store
-    from experiments.study import cells
     from experiments.wandb_views import default_place, publish
 
     place = default_place(entity, project)
-    workspace, written = publish(study, cells(study, selection), Store(runs), place)
-    typer.echo(f"workspace: {workspace}\nreport: {written}")
+    for study, grid in grids_of(runnable(asked)):
+        workspace, written = publish(study, grid, Store(runs), place)
+        typer.echo(f"workspace: {workspace}\nreport: {written}")
 
 
 def sync(

@@ -6,10 +6,12 @@ once; a cell then starts in a fraction of a second. Progress comes back over a p
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -53,13 +55,20 @@ def default_workers(cells: Sequence[Cell]) -> int:
 
 
 def run_cells(
-    cells: Sequence[Cell], store: Store, runtimes: dict[str, Runtime], workers: int, watch: Watch
-) -> None:
+    cells: Sequence[Cell],
+    store: Store,
+    runtimes: dict[str, Runtime],
+    workers: int,
+    watch: Watch,
+    max_seconds: float | None = None,
+) -> list[Cell]:
     """Train every cell; a failed one is reported and does not stop the others.
 
     `runtimes` is by run id. `watch` sees, per cell, the events of the run and then `done` or
-    `failed`. An interrupt stops the running cells at once; finished ones are safe on disk.
+    `failed`. After `max_seconds` no cell is started any more; those left out are returned. An
+    interrupt stops the running cells at once; finished ones are safe on disk.
     """
+    last_start = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     context = multiprocessing.get_context("forkserver")
     # timm and torchvision are imported late elsewhere; here each run would pay for them.
     context.set_forkserver_preload(["experiments.training", "timm", "torchvision", "wandb"])
@@ -67,12 +76,14 @@ def run_cells(
     free = list(range(workers))  # a slot is a GPU where there are any
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
+            while waiting and len(running) < workers and time.monotonic() < last_start:
                 cell = waiting.pop(0)
                 slot = free.pop()
                 runtime = replace(runtimes[cell.run_id], device=slot)
                 running.append(_start(context, cell, store, runtime, slot))
                 watch(cell, {"kind": "start"})
+            if not running:
+                break  # out of time
             ready = wait([job.pipe for job in running])
             for job in [j for j in running if j.pipe in ready]:
                 if not _receive(job, store, watch):
@@ -83,6 +94,7 @@ def run_cells(
             job.process.kill()
         for job in running:
             job.process.join()
+    return waiting
 
 
 def _start(context: Any, cell: Cell, store: Store, runtime: Runtime, slot: int) -> _Job:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from experiments.counting import full_size
 from experiments.ledger.checkpoints import CheckpointScores
 from experiments.ledger.printed import Printed
+from experiments.pricing import PASSES, PUBLISHED_PICTURES
 from experiments.study import COUNTED, Study, Variant
 from spinenet.config import SpineNetConfig
 
@@ -33,14 +34,12 @@ Status = Literal[
 CLOSE = 0.01  # what a count may differ by
 CONFIRMED = 0.1  # percent; what an imported checkpoint's score may differ by
 
-# A training step is a forward pass and a backward pass of twice its cost.
-PASSES = 3
 EPOCHS = {"A": 250, "B": 350, "C": 500}  # sections 4.1 and 5; method of the protocols
 TRAINING_PICTURES = {
-    "COCO": 118_287,
-    "ImageNet": 1_281_167,
-    "iNaturalist-2017": 579_184,
-    "iNaturalist-bbox": 496_164,
+    "COCO": PUBLISHED_PICTURES["coco"],
+    "ImageNet": PUBLISHED_PICTURES["folder"],
+    "iNaturalist-2017": PUBLISHED_PICTURES["inaturalist"],
+    "iNaturalist-bbox": PUBLISHED_PICTURES["inaturalist-bbox"],
 }
 
 LATENCY = ("v100_ms", "p100_ms", "latency_ms")

@@ -11,11 +11,10 @@ from experiments.grid import collect
 from experiments.ledger.entries import Counts, Entry, Status
 from experiments.ledger.printed import Sentence
 from experiments.store import Store
-from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, cells
+from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, cells, needs_data
 from experiments.tables import noise
 
 MOST_SEEDS = 20  # looked for in a store, whatever the profile asks for
-TRIAL = "smoke"  # one step, to see that everything runs: no evidence
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,10 @@ def _judge_runs(
     study: Study, claims: Sequence[Claim], profiles: Sequence[Profile], stores: Sequence[Store]
 ) -> Iterator[Verdict]:
     for profile in profiles if claims else ():
-        grid = cells(study, Selection(profile=profile, seeds=MOST_SEEDS))
+        selection = Selection(profile=profile, seeds=MOST_SEEDS)
+        if needs_data(study, selection):
+            continue  # its runs cannot be told without the data that they were made of
+        grid = cells(study, selection)
         for store in stores:
             results = collect(grid, store)
             deviations: dict[str, float | None] = {m: noise(results, m) for m in study.metrics}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from experiments.bench import contest as contests
 from experiments.bench import measure as measuring
@@ -196,6 +197,18 @@ def test_a_table_says_ratio_unit_reason_and_note():
     assert "skipped: absent" in text
     assert "- a | b: so" in text
     assert "`spinenet bench step`" in text
+
+
+def test_a_long_reason_to_skip_is_printed_whole_in_eighty_columns(capsys, monkeypatch):
+    from experiments.cli import bench, render
+
+    reason = "the package that it needs is not installed; pip install it beside this one " * 2
+    monkeypatch.setattr(render, "console", Console(width=80))
+    bench._print(recorded(skipped=(Skipped("a contest of networks", reason),)))
+    out = capsys.readouterr().out
+    assert " ".join(reason.split()) in " ".join(out.split())
+    assert "4.00 (3.50 to 4.50)" in out
+    assert max(len(line) for line in out.splitlines()) <= 80
 
 
 def test_the_page_of_speeds_is_that_of_the_stored_files():

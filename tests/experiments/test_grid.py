@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import tables
+from experiments.counting import longest_first
 from experiments.errors import UserError
 from experiments.executors.local import default_workers, run_cells
-from experiments.grid import collect, longest_first, make_plan
+from experiments.grid import collect, make_plan
 from experiments.store import Store, read_result, write_failure, write_result
 from experiments.study_file import load_study
 from experiments.training import Runtime

@@ -140,17 +140,18 @@ def test_runs_that_nobody_asked_for_are_not_opened(crowded, looks, rows):
     assert looks == {"read": 15, "listed": 1}
 
 
-def test_a_network_is_counted_once_for_all_its_seeds(crowded, monkeypatch):
+def test_a_network_is_counted_once_for_all_its_seeds(crowded, monkeypatch, tmp_path):
+    monkeypatch.setenv("SPINENET_CACHE", str(tmp_path))
     study, selection, _, root = crowded
     here = next(Store(root).results()).environment["processor"]
-    monkeypatch.setattr("experiments.planning.processor", lambda: here)
+    monkeypatch.setattr("experiments.pricing.processor", lambda: here)
     counted = []
 
     def counting(recipe, num_classes=None):
         counted.append(recipe)
         return counts(recipe, num_classes)
 
-    monkeypatch.setattr("experiments.grid.counts", counting)
+    monkeypatch.setattr("experiments.counting.counts", counting)
     more = replace(selection, seeds=SEEDS + 2, only=("spinenet-49",))
     rows = planned_rows(study, more, root)["cells"]
     prices = [row["price"] for row in rows if row["state"] == "missing"]

@@ -10,10 +10,18 @@ from experiments.compose import from_tree
 from experiments.errors import UserError
 from experiments.store import Store
 from experiments.study import Selection, cells, variant_tree
-from experiments.study_file import load_profile, load_study, parse_source, shipped_studies
+from experiments.study_file import (
+    load_profile,
+    load_study,
+    parse_source,
+    shipped_profiles,
+    shipped_studies,
+)
 from experiments.tables import make_report, to_markdown
 from spinenet import zoo
 
+PROFILES = [name for name in shipped_profiles() if name != "proxy"]  # which is the search's
+PUBLISHED_DATA = (None, "gpu", "paper")
 MOBILE = ("mobile-49xs", "mobile-49s", "mobile-49")
 
 FOUR_LINES = """\
@@ -31,7 +39,7 @@ def write(tmp_path: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_studies())
-@pytest.mark.parametrize("profile", [None, "smoke", "embedded", "embedded-long"])
+@pytest.mark.parametrize("profile", [None, *PROFILES])
 def test_every_shipped_study_composes_in_every_profile(name, profile):
     study = load_study(name)
     size = load_profile(profile) if profile else None
@@ -39,7 +47,8 @@ def test_every_shipped_study_composes_in_every_profile(name, profile):
         recipe = from_tree(variant_tree(study, variant, size), origin=name)
         classifies = recipe.model.kind == "classifier"
         embedded, own = ("digits-classes", "folder") if classifies else ("digits", "coco")
-        assert recipe.data.source.kind == (embedded if profile else own)
+        own = "inaturalist" if name == "inaturalist" else own
+        assert recipe.data.source.kind == (own if profile in PUBLISHED_DATA else embedded)
         for value in variant.paper.values():
             assert value.source
 
@@ -121,6 +130,22 @@ def test_the_base_studys_cells_are_the_same_runs(tmp_path):
         (
             "base: ladder\nvariants:\n  a: {paper: {AP: {vallue: 3}}}\n",
             "variants.a.paper.AP: unknown key 'vallue'; did you mean 'value'",
+        ),
+        (
+            "base: ladder\nvariants:\n  a: {paper: {AP: {value: 3}}}\n",
+            "variants.a.paper.AP.source: missing; give one",
+        ),
+        (
+            "base: ladder\nvariants:\n  a: {paper: {AP: {value: 3, source: ' '}}}\n",
+            "variants.a.paper.AP: .*a printed number needs its source, such as 'table 2'",
+        ),
+        (
+            "base: ladder\nprotocol: D\n",
+            "mine.yaml: protocol: unknown protocol 'D'; known: A, B, C",
+        ),
+        (
+            "base: ladder\nvariants:\n  a: {from: r0-sp53, protocol: b}\n",
+            "variants.a.protocol: unknown protocol 'b'; .*known: A, B, C",
         ),
         (
             "base: ladder\nclaims:\n  - {id: x, text: t, a: r50, b: r0-sp53, "
@@ -275,3 +300,83 @@ def test_a_profile_of_ones_own_is_checked_and_builds_on_another(tmp_path):
     study = load_study("ladder")
     recipe = from_tree(variant_tree(study, study.variants["spinenet-49"], profile), origin="x")
     assert (profile.seeds, recipe.train.epochs, recipe.train.batch_size) == (2, 3, 4)
+
+
+def test_two_variants_of_one_recipe_are_refused_with_both_names(tmp_path, run):
+    text = (
+        "base: ladder\nvariants:\n  mine: {from: spinenet-49, title: forgot to change anything}\n"
+    )
+    file = write(tmp_path, text)
+    selection = Selection(profile=load_profile("embedded"), seeds=2)
+    message = "mine: variants 'spinenet-49' and 'mine' are the same recipe, in profile 'embedded'"
+    with pytest.raises(UserError, match=message):
+        cells(load_study(file), selection)
+    code, _, err = run("check", file)
+    assert code == 2
+    assert "change one of them or leave it out" in err
+    write(
+        tmp_path,
+        text.replace("title: forgot to change anything", "full_size: {data.transform.side: 896}"),
+    )
+    found = cells(load_study(file), selection)  # alike when small, and not at the paper's size
+    runs = {cell.variant: cell.run_id for cell in found if cell.seed == 1}
+    assert runs["mine"] == runs["spinenet-49"]
+    with Path(file).open("a") as more:
+        more.write("  third: {from: mine, title: another that was forgotten}\n")
+    with pytest.raises(UserError, match="variants 'mine' and 'third' are the same recipe"):
+        cells(load_study(file), selection)
+    paper = Selection(profile=load_profile("paper"), seeds=1, only=("spinenet-49", "mine"))
+    large = {
+        cell.variant: cell.recipe for cell in cells(load_study(file), paper, without_data=True)
+    }
+    assert [large[v].data.transform.side for v in ("spinenet-49", "mine")] == [640, 896]
+
+
+def test_a_protocol_acts_at_full_size_and_yields_to_what_a_variant_states(tmp_path):
+    text = "base: scaling\nvariants:\n  a: {from: spinenet-49, train.epochs: 60}\n"
+    text += (
+        "  c: {from: spinenet-49, protocol: C}\n  d: {from: c, full_size: {train.epochs: 400}}\n"
+    )
+    study = load_study(write(tmp_path, text))
+
+    def recipe(variant: str, profile: str | None):
+        size = load_profile(profile) if profile else None
+        return from_tree(variant_tree(study, study.variants[variant], size), origin="mine")
+
+    for profile in (None, "paper"):
+        epochs = {v: recipe(v, profile).train.epochs for v in ("spinenet-49", "a", "c", "d")}
+        assert epochs == {"spinenet-49": 350, "a": 60, "c": 500, "d": 400}
+        layers = recipe("d", profile).model.layers
+        assert (layers.activation, layers.stochastic_depth) == ("swish", 0.2)
+        assert recipe("a", profile).data.transform.scale_jitter == (0.5, 2.0)
+    assert recipe("c", "gpu").model.layers.activation == "relu"
+
+
+def test_the_gpu_profile_has_protocol_as_shape_on_a_short_schedule():
+    study, profile = load_study("ladder"), load_profile("gpu")
+    for variant in study.published:
+        recipe = from_tree(variant_tree(study, variant, profile), origin="gpu")
+        optim, epochs = recipe.optim, recipe.train.epochs
+        assert recipe.train.precision == "bf16"
+        assert recipe.data.transform.side <= 640
+        assert recipe.deviates == ()
+        assert recipe.lr / recipe.train.batch_size == pytest.approx(0.28 / 256)
+        assert (optim.schedule, recipe.data.transform.scale_jitter) == ("step", (0.8, 1.2))
+        shares = [before / epochs for before in optim.decay_before_end]
+        assert shares == pytest.approx([30 / 250, 10 / 250], abs=0.01)
+        assert optim.warmup_epochs / epochs == pytest.approx(5 / 250, abs=0.005)
+
+
+def test_the_study_in_the_documentation_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    study = load_study(write(tmp_path, page.partition("```yaml\n")[2].partition("```")[0]))
+    grid = cells(study, Selection(profile=load_profile("embedded"), seeds=1))
+    widths = {cell.variant: cell.recipe.model.backbone.width for cell in grid}
+    assert (widths["r0-sp53"], widths["wide"], widths["wide-sequential"]) == (0.25, 0.375, 0.375)
+    assert study.claims[-1].id == "wide"
+
+
+def test_full_size_of_a_profile_is_yes_or_no(tmp_path):
+    (tmp_path / "big.yaml").write_text("base: embedded\nfull_size: large\n")
+    with pytest.raises(UserError, match=r"big\.yaml: full_size: 'large' must be true or false"):
+        load_profile(str(tmp_path / "big.yaml"))

@@ -67,7 +67,7 @@ def offline_run(coco_folder, tmp_path_factory):
         wandb="offline",
         wandb_artifacts=True,
         group="smoke",
-        variant={"ladder": "spinenet-49"},
+        cells=("ladder/spinenet-49@smoke",),
         paper=paper,
     )
     train(recipe, "feedfacecafe", folder, runtime)

@@ -1,0 +1,102 @@
+"""What runs will cost before they are started: multiply-adds, and seconds of one process here.
+
+The seconds follow from the speed of runs measured on this processor and GPU, else from a short
+probe. A run is priced by the measured one nearest in multiply-adds, scaled by them; so a price far
+from anything measured is an order of magnitude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datamodules import DataSourceConfig, training_samples
+from experiments.counting import macs_by_run
+from experiments.provenance import processor
+from experiments.store import Store
+from experiments.study import Cell
+
+PASSES = 3  # a training step is a forward pass and a backward pass of twice its cost
+# Pictures of the training splits that the paper uses, by the kind of source that reads them.
+PUBLISHED_PICTURES = {
+    "coco": 118_287,
+    "folder": 1_281_167,
+    "inaturalist": 579_184,
+    "inaturalist-bbox": 496_164,
+}
+LEAST_MEASURED_S = 10.0  # of training, below which a run says more about its start
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A network of `macs_b` trained at so many pictures per second, and what its run took beside
+    training.
+    """
+
+    macs_b: float
+    images_per_second: float
+    beside_s: float
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of one run: seconds of one process, and the multiply-adds of its training."""
+
+    seconds: float
+    macs: float
+
+
+def price_runs(cells: Sequence[Cell], store: Store) -> dict[str, Price]:
+    """The price of each cell's run by run id. Where a source names no folder, the pictures are
+    those of the data set that the paper used.
+    """
+    if not cells:
+        return {}  # no other run needs to be read, and no network counted
+    # Counting forks, which is safe before a probe has started torch's threads.
+    macs_b = macs_by_run(cells)
+    known = measured_speeds(store) or [_probed()]
+    pictures = {s: _pictures(s) for s in dict.fromkeys(c.recipe.data.source for c in cells)}
+    prices = {}
+    for cell in cells:
+        images = pictures[cell.recipe.data.source] * cell.recipe.train.epochs
+        found = macs_b[cell.run_id]
+        seconds = _seconds(found, images, known)
+        prices[cell.run_id] = Price(seconds, PASSES * found * 1e9 * images)
+    return prices
+
+
+def measured_speeds(store: Store) -> list[Speed]:
+    """Speeds of the store's runs that were made on this processor, and GPU if there is one."""
+    here, gpu = processor(), gpu_name()
+    return [
+        Speed(r.macs_b, r.images_per_second, r.seconds - r.train_seconds)
+        for r in store.results()
+        if r.environment.get("processor") == here
+        and r.environment.get("gpu") == gpu
+        and r.train_seconds >= LEAST_MEASURED_S
+    ]
+
+
+def gpu_name() -> str | None:
+    """The GPU that runs would take, if there is one."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _probed() -> Speed:
+    from experiments.probe import probed_speed
+
+    return Speed(*probed_speed())
+
+
+def _pictures(source: DataSourceConfig) -> int:
+    if getattr(source, "root", None) == "":
+        return PUBLISHED_PICTURES[source.kind]
+    return training_samples(source)
+
+
+def _seconds(macs_b: float, images: int, known: Sequence[Speed]) -> float:
+    nearest = min(known, key=lambda speed: abs(speed.macs_b - macs_b))
+    training = images / nearest.images_per_second * macs_b / nearest.macs_b
+    return training + nearest.beside_s
