@@ -5,6 +5,7 @@
         environment.json     where: versions, hardware, commit
         history.jsonl        losses and validation by step
         train.log            the run's own words; output.log: everything else it printed
+        progress.json        how far it is, while it is not finished
         checkpoints/         the state after the last whole epoch
         weights.safetensors  final weights, with recipe and label map
         detections.json      what they find on the validation split

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from datamodules import DataSourceConfig, open_data
 from experiments.compose import (
@@ -182,8 +182,13 @@ def with_source(tree: Tree, source: DataSourceConfig | None) -> Tree:
     return {**tree, "data": {**tree["data"], "source": plain(source)}}
 
 
-def cells(study: Study, selection: Selection) -> list[Cell]:
-    """The grid, seed by seed, so that every variant has a first result early."""
+def cells(
+    study: Study, selection: Selection, fingerprints: Mapping[DataSourceConfig, str] | None = None
+) -> list[Cell]:
+    """The grid, seed by seed, so that every variant has a first result early.
+
+    A data source whose fingerprint is given need not be at hand.
+    """
     for name in selection.only:
         if name not in study.variants:
             raise UserError(
@@ -192,7 +197,7 @@ def cells(study: Study, selection: Selection) -> list[Cell]:
         if reason := study.variants[name].unpublished:
             raise UserError(f"{study.id}: variant {name!r} cannot be run: {reason}")
     chosen = [v for v in study.published if not selection.only or v.id in selection.only]
-    fingerprints = _Fingerprints()
+    known = _Fingerprints(fingerprints or {})
     grid = []
     for variant in chosen:
         tree = variant_tree(study, variant, selection.profile, selection.changes)
@@ -200,7 +205,7 @@ def cells(study: Study, selection: Selection) -> list[Cell]:
         recipe = from_tree(tree, origin=f"{study.id}: variant {variant.id!r}")
         for seed in range(selection.seeds):
             seeded = replace(recipe, seed=recipe.seed + seed)
-            identity = run_id(seeded, fingerprints.of(recipe.data))
+            identity = run_id(seeded, known.of(recipe.data))
             grid.append(Cell(study.id, selection.profile.id, variant.id, seed, seeded, identity))
     return sorted(grid, key=lambda cell: cell.seed)
 
@@ -208,8 +213,8 @@ def cells(study: Study, selection: Selection) -> list[Cell]:
 class _Fingerprints:
     """Fingerprints of the data sources met, each taken once."""
 
-    def __init__(self) -> None:
-        self._known: dict[Any, str] = {}
+    def __init__(self, known: Mapping[DataSourceConfig, str]) -> None:
+        self._known = dict(known)
 
     def of(self, data: DataConfig) -> str:
         if data.source not in self._known:

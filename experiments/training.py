@@ -24,8 +24,17 @@ import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from experiments.allocator import keep_freed_memory
-from experiments.callbacks import FiniteLoss, FrozenNorms, Report, Send, device_name, moving_average
+from experiments.callbacks import (
+    Event,
+    FiniteLoss,
+    FrozenNorms,
+    Report,
+    Send,
+    device_name,
+    moving_average,
+)
 from experiments.networks import build, compile_network
+from experiments.progress import ProgressFile
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
 from experiments.store import (
@@ -83,8 +92,16 @@ def train(
             return done  # another process finished it while this one waited for its turn
         (folder / "failure.json").unlink(missing_ok=True)
         keep_freed_memory()
+        progress = ProgressFile(folder, recipe.train.batch_size)
+
+        def tell(event: Event) -> None:
+            progress.take(event)
+            send(event)
+
         try:
-            return _train(recipe, run_id, folder, runtime, send)
+            result = _train(recipe, run_id, folder, runtime, tell)
+            progress.remove()
+            return result
         except Exception as error:
             write_failure(folder, Failure(type(error).__name__, str(error), traceback.format_exc()))
             log.error("failed: %s: %s", type(error).__name__, error)

@@ -29,6 +29,7 @@ def main() -> None:
     from experiments.cli import (
         bench,
         compare,
+        dashboard,
         export,
         grid,
         importing,
@@ -39,8 +40,8 @@ def main() -> None:
         show,
     )
 
-    commands = (grid, ledger, compare, inspect, show, run, predict, export, importing, bench)
-    for module in commands:
+    commands = (grid, ledger, compare, dashboard, inspect, show, run, predict, export)
+    for module in (*commands, importing, bench):
         module.register(app)
     try:
         app()

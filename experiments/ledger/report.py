@@ -11,7 +11,7 @@ from typing import get_args
 
 from experiments.counting import count_full_size
 from experiments.ledger.checkpoints import read_scores
-from experiments.ledger.entries import Entry, Networks, Status, judge_number, networks
+from experiments.ledger.entries import Counts, Entry, Networks, Status, judge_number, networks
 from experiments.ledger.printed import Book, load_book
 from experiments.ledger.verdicts import TRIAL, judge_claim, judge_sentence, verdicts
 from experiments.store import Store
@@ -51,10 +51,14 @@ class Ledger:
 
 
 def make_ledger(
-    stores: Sequence[Store], score_files: Sequence[Path] = (), processes: int = 1
+    stores: Sequence[Store],
+    score_files: Sequence[Path] = (),
+    processes: int = 1,
+    counts: Counts | None = None,
 ) -> Ledger:
     """Judge everything that was printed by what is at hand: the code, the runs of the stores, and
-    the scores of imported checkpoints.
+    the scores of imported checkpoints. `counts` are those of all networks, for a caller that has
+    them already.
 
     Raises UserError for scores that are none.
     """
@@ -62,9 +66,10 @@ def make_ledger(
     studies = {name: load_study(name) for name in shipped_studies()}
     scores = [read_scores(path) for path in score_files]
     known = networks(studies)
-    names = _counted_names(book, studies, known)
-    counted = count_full_size([known[name] for name in names], processes)
-    counts = dict(zip(names, counted, strict=True))
+    if counts is None:
+        names = _counted_names(book, studies, known)
+        counted = count_full_size([known[name] for name in names], processes)
+        counts = dict(zip(names, counted, strict=True))
     profiles = [load_profile(name) for name in shipped_profiles() if name != TRIAL]
     lines: dict[str, Entry] = {}
     for study in studies.values():
