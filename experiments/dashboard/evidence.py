@@ -58,13 +58,9 @@ class Shown:
     @property
     def description(self) -> str:
         """For who cannot see it."""
-        listed = {True: [], False: []}  # type: dict[bool, list[str]]
-        for box in self.boxes:
-            listed[box.score is None].append(box.name)
-        return (
-            f"Picture {self.image_id}: annotated {', '.join(listed[True]) or 'nothing'}; "
-            f"found {', '.join(listed[False]) or 'nothing'}."
-        )
+        annotated = ", ".join(box.name for box in self.boxes if box.score is None)
+        found = ", ".join(box.name for box in self.boxes if box.score is not None)
+        return f"{self.image_id}: annotated {annotated or 'nothing'}; found {found or 'nothing'}"
 
 
 class Evidence:
@@ -91,7 +87,8 @@ class Evidence:
         for row in rows:
             if row["image_id"] in found and row["score"] >= SURE:
                 name = index.categories.get(row["category_id"], "?")
-                found[row["image_id"]].append(Box(*row["bbox"], name, row["score"]))
+                x, y, width, height = row["bbox"]
+                found[row["image_id"]].append(Box(x, y, width, height, name, row["score"]))
         return [
             Shown(r.id, r.width, r.height, (*_annotated(index, r), *found[r.id]))
             for r in chosen.values()

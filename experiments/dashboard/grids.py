@@ -12,12 +12,16 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from datamodules import DataError, DataSourceConfig
+from experiments.compose import Tree
 from experiments.dashboard.snapshot import Snapshot
 from experiments.errors import UserError
+from experiments.inspection import readable_difference
+from experiments.recipe import to_tree
 from experiments.study import Cell, Profile, Selection, Study, cells
 from experiments.study_file import load_profile, load_study, shipped_profiles, shipped_studies
 
 MOST_SEEDS = 20  # looked for, whatever the profile asks for
+Changed = dict[str, tuple[Any, Any]]  # a recipe's key → (there, here)
 OwnData = tuple[DataSourceConfig, str]  # a user's data set and its fingerprint
 USUAL = "embedded"  # the profile that a study without runs is shown at
 
@@ -38,10 +42,10 @@ class Grid:
 
     @property
     def title(self) -> str:
-        """Profile and data."""
-        root = getattr(self.source, "root", "")
-        kind = self.cells[0].recipe.data.source.kind
-        return f"{self.profile.id} on {kind}" + (f" ({root})" if root else "")
+        """The profile, and the data where they are not its own."""
+        if self.source is None:
+            return self.profile.id
+        return f"{self.profile.id} on {self.source.kind} {getattr(self.source, 'root', '')}"
 
     def asked(self, snapshot: Snapshot) -> list[Cell]:
         """The cells of as many seeds as the profile asks for, or as were begun."""
@@ -53,6 +57,11 @@ class Grid:
     def by_run(self) -> dict[str, Cell]:
         """Cells by the run that fills them."""
         return {cell.run_id: cell for cell in self.cells}
+
+    @cached_property
+    def trees(self) -> dict[str, Tree]:
+        """Each variant's recipe with the first seed, as a tree."""
+        return {c.variant: to_tree(c.recipe) for c in self.cells if c.seed == 0}
 
     def has_runs(self, snapshot: Snapshot) -> bool:
         """Whether any of its cells was ever begun."""
@@ -86,6 +95,20 @@ class Grids:
         """The cells that this run fills."""
         found = ((grid, grid.by_run.get(run_id)) for grid in self.all(snapshot))
         return [(grid, cell) for grid, cell in found if cell is not None]
+
+    def nearest(self, tree: Tree, snapshot: Snapshot) -> tuple[str, Changed] | None:
+        """The cell whose recipe differs in the fewest keys, for people, and the difference: a run
+        of no study is most often one of a study with something set otherwise.
+        """
+        best: tuple[str, Changed] | None = None
+        for grid in self.all(snapshot):
+            for variant, theirs in grid.trees.items():
+                if theirs["model"]["kind"] == tree["model"]["kind"]:
+                    changed = readable_difference({**tree, "seed": theirs["seed"]}, theirs)
+                    if best is None or len(changed) < len(best[1]):
+                        label = grid.study.variants[variant].label
+                        best = (f"{label} of {grid.study.id}, {grid.title}", changed)
+        return best
 
     def _grids(self, source: OwnData | None) -> list[Grid]:
         if source not in self._on:

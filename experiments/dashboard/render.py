@@ -4,6 +4,7 @@ marks a value as safe.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.dashboard.charts import MINUS, STYLES, number, signed
 from experiments.dashboard.grids import slug
-from experiments.tables import with_interval
 
 SYMBOLS = {
     "replicated": "✓",
@@ -44,16 +44,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "fixed": fixed,
         "signed": signed,
         "number": number,
         "duration": duration,
         "percent": lambda share: f"{100 * share:.0f}",
         "slug": slug,
-        "with_interval": with_interval,
         "shown": shown,
     }
+    made.filters |= filters
     made.globals |= {"symbols": SYMBOLS, "styles": STYLES}
     return made
 

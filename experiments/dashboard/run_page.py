@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.compose import default_tree
+from experiments.compose import Tree, from_tree
 from experiments.dashboard.charts import Chart, line_chart
 from experiments.dashboard.curves import mean_line
 from experiments.dashboard.evidence import Shown, Unavailable
@@ -15,6 +15,7 @@ from experiments.dashboard.grids import Grid
 from experiments.dashboard.pages import Content, model_names
 from experiments.dashboard.snapshot import Run
 from experiments.dashboard.view import View
+from experiments.errors import UserError
 from experiments.inspection import readable_difference
 from experiments.recipe import flatten, to_tree
 from experiments.scoring import OCTAVES
@@ -37,16 +38,17 @@ def run(view: View, run: Run) -> Content:
     """One run in whatever state."""
     result, uses = run.record.result, view.uses(run)
     shown, why_no_pictures = _pictures(view, run)
-    octaves = [name for name in OCTAVES if result and f"AP{name}" in result.metrics]
+    metrics = result.metrics if result else {}
     return "run.html", {
         "run": run,
         "label": view.label(run),
         "result": result,
         "uses": uses,
         "paper": _paper(uses),
-        "difference": _difference(run, uses),
+        "difference": _difference(view, run, uses),
         "model": _model(result),
-        "octaves": [(_range(n), result.metrics[f"AP{n}"]) for n in octaves] if result else [],
+        "metrics": {k: v for k, v in metrics.items() if k.removeprefix("AP") not in OCTAVES},
+        "octaves": [(_range(n), metrics[f"AP{n}"]) for n in OCTAVES if f"AP{n}" in metrics],
         "curves": _curves(view, run),
         "precision": _precision(view, run),
         "pictures": shown,
@@ -66,22 +68,31 @@ def _paper(uses: list[tuple[Grid, Cell]]) -> dict[str, float]:
     return found
 
 
-def _difference(run: Run, uses: list[tuple[Grid, Cell]]) -> Difference | None:
+def _difference(view: View, run: Run, uses: list[tuple[Grid, Cell]]) -> Difference | None:
     """Against the variant that this one starts from, at the same profile and data; for a run of no
-    study against the defaults.
+    study against the nearest cell of any.
     """
     if not uses:
         result = run.record.result
-        if result is None:
-            return None
-        return Difference("the defaults", readable_difference(result.recipe, default_tree()))
+        found = view.grids.nearest(_complete(result.recipe), view.snapshot) if result else None
+        return Difference(*found) if found else None
     grid, cell = uses[0]
     variant = grid.study.variants[cell.variant]
     origin = grid.study.variants[variant.start] if variant.start else Variant(id="base")
     tree = with_source(variant_tree(grid.study, origin, grid.profile), grid.source)
     name = origin.label if variant.start else f"the base of {grid.study.id}"
-    mine = to_tree(cell.recipe)
-    return Difference(f"{name} at {grid.title}", readable_difference(mine, tree))
+    mine = {**to_tree(cell.recipe), "seed": tree["seed"]}
+    return Difference(f"{name}, {grid.title}", readable_difference(mine, tree))
+
+
+def _complete(tree: Tree) -> Tree:
+    """A stored recipe with the fields that came later at their defaults; as it is where today's
+    code does not know it any more.
+    """
+    try:
+        return to_tree(from_tree(tree, origin="result.json"))
+    except (UserError, LookupError):
+        return tree
 
 
 def _model(result: Result | None) -> str:
@@ -101,11 +112,12 @@ def _range(octave: str) -> str:
 
 
 def _curves(view: View, run: Run) -> list[Chart]:
+    """The loss, and what validations said where there was more than one."""
     charts = []
-    for key, points in view.history.of(run).items():
-        if (key.startswith("loss/") or key in ("val/AP", "val/top1")) and len(points) > 1:
-            line = mean_line(key.partition("/")[2], [points])
-            charts += [line_chart(key, [line], "step", key)] if line else []
+    for key, name in (("loss/total", "loss"), ("val/AP", "AP"), ("val/top1", "top1")):
+        line = mean_line(name, [view.history.of(run).get(key, [])])
+        if line is not None and len(line.points) > 1:
+            charts.append(line_chart(f"{name} over training", [line], "step", name))
     return charts
 
 

@@ -96,10 +96,9 @@ class Handler(BaseHTTPRequestHandler):
             if path == "events":
                 stream()
                 return
-            page = self.server.site.page(path or "index.html")
-            status = HTTPStatus.OK if page else HTTPStatus.NOT_FOUND
-            page = page or self.server.site.missing(path)
-            self._head(status, page)
+            found = self.server.site.page(path or "index.html")
+            page = found or self.server.site.missing(path)
+            self._head(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND, page)
             body(page)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the reader has gone

@@ -29,6 +29,7 @@ HTML = "text/html; charset=utf-8"
 STATIC = {
     "dashboard.css": "text/css; charset=utf-8",
     "dashboard.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
 }
 GENERAL = {
     "index": pages.overview,

@@ -2,12 +2,12 @@
 // can still be read; it is the same on served pages and on exported ones.
 "use strict";
 
-const remembered = { sort: new Map(), filter: new Map(), statuses: null };
+const remembered = { sort: new Map(), filter: new Map(), status: null };
 
 function start() {
   document.querySelectorAll("table.sortable").forEach(makeSortable);
   document.querySelectorAll("input[data-filter]").forEach(makeFilter);
-  startStatuses();
+  document.querySelectorAll("select[data-status-of]").forEach(makeStatusFilter);
 }
 
 // --- sorting -----------------------------------------------------------------------------------
@@ -67,35 +67,27 @@ function makeFilter(input) {
 function applyFilters(id) {
   const rows = [...document.getElementById(id).tBodies[0].rows];
   const words = (remembered.filter.get(id) ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const statuses = document.querySelector("[data-status]:is(input)") ? remembered.statuses : null;
+  const status = document.querySelector(`[data-status-of="${id}"]`)?.value;
   let shown = 0;
   for (const row of rows) {
     const text = row.textContent.toLowerCase();
-    const known = !statuses || !row.dataset.status || statuses.has(row.dataset.status);
-    row.hidden = !known || !words.every((word) => text.includes(word));
+    const wanted = !status || row.dataset.status === status;
+    row.hidden = !wanted || !words.every((word) => text.includes(word));
     shown += row.hidden ? 0 : 1;
   }
   const told = document.querySelector(`[data-count="${id}"]`);
   if (told) told.textContent = shown === rows.length ? "" : `${shown} of ${rows.length}`;
 }
 
-function startStatuses() {
-  const boxes = [...document.querySelectorAll("input[data-status]")];
-  if (!boxes.length) return;
+function makeStatusFilter(select) {
   const asked = /^#status=(.+)$/.exec(location.hash);
-  if (!remembered.statuses && asked) remembered.statuses = new Set([asked[1]]);
-  remembered.statuses ??= new Set(boxes.map((box) => box.dataset.status));
-  boxes.forEach((box) => (box.checked = remembered.statuses.has(box.dataset.status)));
+  select.value = remembered.status ?? (asked ? asked[1] : "");
   const read = () => {
-    remembered.statuses = new Set(boxes.filter((b) => b.checked).map((b) => b.dataset.status));
-    applyFilters("ledger");
+    remembered.status = select.value;
+    applyFilters(select.dataset.statusOf);
   };
-  boxes.forEach((box) => box.addEventListener("change", read));
-  document.querySelector("[data-all]").addEventListener("click", () => {
-    boxes.forEach((box) => (box.checked = true));
-    read();
-  });
-  applyFilters("ledger");
+  select.addEventListener("change", read);
+  if (select.value) read();
 }
 
 // --- live --------------------------------------------------------------------------------------
