@@ -16,11 +16,11 @@ from experiments.compose import Tree
 from experiments.dashboard.snapshot import Snapshot
 from experiments.errors import UserError
 from experiments.inspection import readable_difference
+from experiments.ledger.verdicts import MOST_SEEDS
 from experiments.recipe import to_tree
 from experiments.study import Cell, Profile, Selection, Study, cells
 from experiments.study_file import load_profile, load_study, shipped_profiles, shipped_studies
 
-MOST_SEEDS = 20  # looked for, whatever the profile asks for
 Changed = dict[str, tuple[Any, Any]]  # a recipe's key → (there, here)
 OwnData = tuple[DataSourceConfig, str]  # a user's data set and its fingerprint
 USUAL = "embedded"  # the profile that a study without runs is shown at
@@ -74,9 +74,14 @@ class Grids:
     def __init__(self, study_files: Sequence[str] = ()) -> None:
         names = [*shipped_studies(), *study_files]
         self.studies = {slug(study.id): study for study in map(load_study, names)}
+        if len(self.studies) < len(names):
+            raise UserError(
+                f"--study {', '.join(study_files)}: two studies have one name; rename a file"
+            )
         self.profiles = [load_profile(name) for name in shipped_profiles()]
         self._on: dict[OwnData | None, list[Grid]] = {}
         self._sources_of: tuple[int | None, list[OwnData]] = (None, [])
+        self._usual = {(g.study.id, g.profile.id): g for g in self._grids(None)}
 
     def all(self, snapshot: Snapshot) -> list[Grid]:
         """Grids on the profiles' own data, then on each user's data set among the results."""
@@ -90,6 +95,10 @@ class Grids:
         grids = [grid for grid in self.all(snapshot) if grid.study is study]
         usual = next(g for g in grids if g.profile.id == USUAL)
         return [grid for grid in grids if grid.has_runs(snapshot)] or [usual]
+
+    def cells_of(self, study: Study, profile: Profile) -> tuple[Cell, ...]:
+        """All cells on the profile's own data."""
+        return self._usual[study.id, profile.id].cells
 
     def uses(self, run_id: str, snapshot: Snapshot) -> list[tuple[Grid, Cell]]:
         """The cells that this run fills."""

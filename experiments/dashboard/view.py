@@ -76,7 +76,7 @@ class View:
     @cached_property
     def ledger(self) -> Ledger:
         """Everything printed, judged by this store's runs."""
-        return make_ledger([self.snapshot], counts=self.counts)
+        return make_ledger([self.snapshot], counts=self.counts, cells_of=self.grids.cells_of)
 
     @cached_property
     def grids_with_runs(self) -> list[Grid]:

@@ -13,7 +13,14 @@ from experiments.counting import count_full_size
 from experiments.ledger.checkpoints import read_scores
 from experiments.ledger.entries import Counts, Entry, Networks, Status, judge_number, networks
 from experiments.ledger.printed import Book, load_book
-from experiments.ledger.verdicts import TRIAL, judge_claim, judge_sentence, verdicts
+from experiments.ledger.verdicts import (
+    TRIAL,
+    CellsOf,
+    all_cells,
+    judge_claim,
+    judge_sentence,
+    verdicts,
+)
 from experiments.store import Store
 from experiments.study import COUNTED, Study
 from experiments.study_file import load_profile, load_study, shipped_profiles, shipped_studies
@@ -55,10 +62,11 @@ def make_ledger(
     score_files: Sequence[Path] = (),
     processes: int = 1,
     counts: Counts | None = None,
+    cells_of: CellsOf = all_cells,
 ) -> Ledger:
     """Judge everything that was printed by what is at hand: the code, the runs of the stores, and
-    the scores of imported checkpoints. `counts` are those of all networks, for a caller that has
-    them already.
+    the scores of imported checkpoints. `counts` of all networks and `cells_of` are for a caller
+    that has them already.
 
     Raises UserError for scores that are none.
     """
@@ -73,7 +81,7 @@ def make_ledger(
     profiles = [load_profile(name) for name in shipped_profiles() if name != TRIAL]
     lines: dict[str, Entry] = {}
     for study in studies.values():
-        found = verdicts(study, profiles, stores, counts)
+        found = verdicts(study, profiles, stores, counts, cells_of)
         of_paper = (claim for claim in study.claims if claim.paper is not None)
         lines |= {f"{study.id}/{c.id}": judge_claim(study, c, found[c.id]) for c in of_paper}
     return Ledger(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from datamodules import training_samples
@@ -15,6 +15,7 @@ from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, c
 from experiments.tables import noise
 
 MOST_SEEDS = 20  # looked for in a store, whatever the profile asks for
+CellsOf = Callable[[Study, Profile], Sequence[Cell]]
 TRIAL = "smoke"  # one step, to see that everything runs: no evidence
 
 
@@ -27,26 +28,39 @@ class Verdict:
     pictures: int
 
 
+def all_cells(study: Study, profile: Profile) -> list[Cell]:
+    """Every cell whose run is looked for."""
+    return cells(study, Selection(profile=profile, seeds=MOST_SEEDS))
+
+
 def verdicts(
-    study: Study, profiles: Sequence[Profile], stores: Sequence[Store], counts: Counts
+    study: Study,
+    profiles: Sequence[Profile],
+    stores: Sequence[Store],
+    counts: Counts,
+    cells_of: CellsOf = all_cells,
 ) -> dict[str, list[Verdict]]:
     """Each claim's verdicts, that of the longest runs first; one that is counted has one, and one
-    without runs none.
+    without runs none. `cells_of` is for a caller that has the cells already.
     """
     counted = [c for c in study.claims if c.metric in COUNTED]
     measured = [c for c in study.claims if c.metric not in COUNTED]
     of_study = {v: counts[f"{study.id}/{v}"] for c in counted for v in (c.a, c.b)}
     found = [Verdict(j, "", 0) for j in judge(counted, {}, of_study, {})]
-    found += _judge_runs(study, measured, profiles, stores)
+    found += _judge_runs(study, measured, profiles, stores, cells_of)
     ordered = sorted(found, key=lambda one: -one.pictures)
     return {c.id: [v for v in ordered if v.judgement.claim.id == c.id] for c in study.claims}
 
 
 def _judge_runs(
-    study: Study, claims: Sequence[Claim], profiles: Sequence[Profile], stores: Sequence[Store]
+    study: Study,
+    claims: Sequence[Claim],
+    profiles: Sequence[Profile],
+    stores: Sequence[Store],
+    cells_of: CellsOf,
 ) -> Iterator[Verdict]:
     for profile in profiles if claims else ():
-        grid = cells(study, Selection(profile=profile, seeds=MOST_SEEDS))
+        grid = cells_of(study, profile)
         for store in stores:
             results = collect(grid, store)
             deviations: dict[str, float | None] = {m: noise(results, m) for m in study.metrics}
