@@ -23,6 +23,7 @@ from experiments.study_file import load_profile, load_study, shipped_profiles, s
 
 Changed = dict[str, tuple[Any, Any]]  # a recipe's key → (there, here)
 OwnData = tuple[DataSourceConfig, str]  # a user's data set and its fingerprint
+FIRST = "ladder"  # a run that several studies share is named as in this one
 USUAL = "embedded"  # the profile that a study without runs is shown at
 
 
@@ -72,7 +73,7 @@ class Grids:
     """Every grid of the shipped studies and of files that a user named."""
 
     def __init__(self, study_files: Sequence[str] = ()) -> None:
-        names = [*shipped_studies(), *study_files]
+        names = [*dict.fromkeys([FIRST, *shipped_studies()]), *study_files]
         self.studies = {slug(study.id): study for study in map(load_study, names)}
         if len(self.studies) < len(names):
             raise UserError(
