@@ -51,8 +51,9 @@ class Server(ThreadingHTTPServer):
         super().shutdown()
 
     def events(self) -> Iterator[str]:
-        """News as they come, in the format of server-sent events."""
-        version, running, silent = self.site.view().snapshot.version, "", 0.0
+        """News as they come, in the format of server-sent events; first what is running now."""
+        version, silent = self.site.view().snapshot.version, 0.0
+        running: str | None = None
         while not self.closing.is_set():
             news = []
             if (now := self.site.running()) != running:

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,19 +125,23 @@ def test_events_tell_what_runs_and_that_a_run_changed(tmp_path, write):
         line.settimeout(20)
         events = line.makefile("r")
         assert "200" in next(events)
+        assert json.loads(until(events, "running")).strip() == ""
         with lock(folder):
             now = {"step": 5, "total": 10, "batch_size": 8, "begun": 0, "begun_at_step": 0}
             (folder / "progress.json").write_text(json.dumps({**now, "updated": 1}))
             news = json.loads(until(events, "running"))
             assert "5 of 10" in news
-            until(events, "changed")
+            until(events, "changed")  # a run began
+        until(events, "changed")  # it stopped
         (tmp_path / "kept.json").rename(folder / "result.json")
-        until(events, "changed")
+        until(events, "changed")  # it is complete
 
 
 def until(events: Iterator[str], kind: str) -> str:
     """The data of the next event of this kind."""
+    deadline = time.monotonic() + 30
     for line in events:
         if line == f"event: {kind}\n":
             return next(events).removeprefix("data: ")
+        assert time.monotonic() < deadline, f"no {kind} came"
     raise AssertionError(f"the stream ended before {kind}")
