@@ -121,8 +121,9 @@ class View:
         return run.name
 
     def _running(self, run: Run) -> Running:
-        places = [f"{grid.study.id}, {grid.title}" for grid, _ in self.uses(run)]
-        return Running(run, self.label(run), "; ".join(places) or "of no study")
+        first, *others = [f"{g.study.id}, {g.title}" for g, _ in self.uses(run)] or ["of no study"]
+        where = f"{first} and {len(others)} more" if others else first
+        return Running(run, self.label(run), where)
 
 
 def _strip(judgement: Judgement) -> Strip | None:
