@@ -52,22 +52,25 @@ class Server(ThreadingHTTPServer):
 
     def events(self) -> Iterator[str]:
         """News as they come, in the format of server-sent events; first what is running now."""
-        version, silent = self.site.view().snapshot.version, 0.0
-        running: str | None = None
-        while not self.closing.is_set():
-            news = []
-            if (now := self.site.running()) != running:
-                running = now
-                news.append(f"event: running\ndata: {json.dumps(now)}\n\n")
-            if (latest := self.site.view().snapshot.version) != version:
-                version = latest
-                news.append("event: changed\ndata: {}\n\n")
+        running, version = self.site.news()
+        yield _event("running", running)
+        silent = 0.0
+        while not self.closing.wait(LOOK_EVERY_S):
+            news, before = [], (running, version)
+            running, version = self.site.news()
+            if running != before[0]:
+                news.append(_event("running", running))
+            if version != before[1]:
+                news.append(_event("changed", None))
             silent = 0.0 if news else silent + LOOK_EVERY_S
             if silent >= SILENCE_S:
                 silent = 0.0
                 news.append(": still here\n\n")
             yield from news
-            self.closing.wait(LOOK_EVERY_S)
+
+
+def _event(kind: str, data: str | None) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -76,29 +76,34 @@ class Site:
 
     def page(self, path: str) -> Page | None:
         """What is at `path`, such as `run/b6e7c85b642f.html`; None if nothing is."""
+        folder, _, name = path.rpartition("/")
+        if folder == "static":
+            return _static(name)
         with self._lock:
-            folder, _, name = path.rpartition("/")
-            match folder:
-                case "static":
-                    return _static(name)
-                case "run" if found := PICTURE.fullmatch(name):
-                    return self._picture(found["run"], int(found["image"]))
-                case "model" if name.removesuffix(".svg") in _drawn() and name.endswith(".svg"):
-                    return Page(model_page.drawn(name.removesuffix(".svg")), "image/svg+xml")
+            if folder == "run" and (found := PICTURE.fullmatch(name)):
+                return _picture(self.view(), found["run"], int(found["image"]))
             stem, dot, kind = name.rpartition(".")
-            content = self._content(folder, stem) if dot and kind == "html" else None
-            return None if content is None else self._rendered(path, content)
+            if folder == "model" and kind == "svg" and stem in genotype.shipped():
+                return Page(model_page.drawn(stem), "image/svg+xml")
+            if not dot or kind != "html":
+                return None
+            view = self.view()
+            content = self._content(view, folder, stem)
+            return None if content is None else self._rendered(view, path, content)
 
     def missing(self, path: str) -> Page:
         """What to say where there is nothing."""
         with self._lock:
-            return self._rendered("missing.html", ("missing.html", {"asked": path}))
+            return self._rendered(self.view(), "", ("missing.html", {"asked": path}))
 
-    def running(self) -> str:
-        """What goes on now, as the part of every page that changes by the second."""
+    def news(self) -> tuple[str, int]:
+        """What goes on now, as the part of every page that changes by the second; and a number
+        that changes when a run's state does.
+        """
         with self._lock:
             view = self.view()
-            return render("running.html", {"running": view.running(), "root": "/"})
+            running = render("running.html", {"running": view.running(), "root": "/"})
+            return running, view.snapshot.version
 
     def paths(self) -> Iterator[str]:
         """Every page and file there is."""
@@ -107,13 +112,12 @@ class Site:
         yield from (f"static/{name}" for name in STATIC)
         yield from (f"study/{name}.html" for name in self.grids.studies)
         yield from (f"model/{name}.html" for name in pages.model_names())
-        yield from (f"model/{name}.svg" for name in _drawn())
+        yield from (f"model/{name}.svg" for name in genotype.shipped())
         for run in view.snapshot.by_name:
             yield f"run/{run.run_id}.html"
             yield from (f"run/{run.run_id}-{i}.jpg" for i in run_page.picture_ids(view, run))
 
-    def _content(self, folder: str, stem: str) -> pages.Content | None:
-        view = self.view()
+    def _content(self, view: View, folder: str, stem: str) -> pages.Content | None:
         match folder:
             case "" if stem in GENERAL:
                 return GENERAL[stem](view)
@@ -125,9 +129,8 @@ class Site:
                 return model_page.model(stem)
         return None
 
-    def _rendered(self, path: str, content: pages.Content) -> Page:
+    def _rendered(self, view: View, path: str, content: pages.Content) -> Page:
         template, given = content
-        view = self.view()
         shared: dict[str, Any] = {
             "path": path,
             "root": "/" if self.is_live else "../" * path.count("/"),
@@ -137,19 +140,15 @@ class Site:
         }
         return Page(render(template, shared | given).encode())
 
-    def _picture(self, run_id: str, image_id: int) -> Page | None:
-        view = self.view()
-        run = view.snapshot.runs.get(run_id)
-        if run is None or run.record.result is None:
-            return None
-        try:
-            return Page(view.evidence.jpeg(run.record.result, image_id), "image/jpeg")
-        except Unavailable:
-            return None
 
-
-def _drawn() -> list[str]:
-    return genotype.shipped()
+def _picture(view: View, run_id: str, image_id: int) -> Page | None:
+    run = view.snapshot.runs.get(run_id)
+    if run is None or run.record.result is None:
+        return None
+    try:
+        return Page(view.evidence.jpeg(run.record.result, image_id), "image/jpeg")
+    except Unavailable:
+        return None
 
 
 def _static(name: str) -> Page | None:

@@ -84,11 +84,14 @@ def test_a_studys_page_has_the_numbers_of_its_table(site, every_page):
     grid = cells(study, Selection(profile=size, seeds=size.seeds))
     report = tables.make_report(study, grid, Store(STORES[0]))
     header, rows = tables.metric_table(report)
+    _, counted = tables.count_table(report)
     parsed = every_page["study/ladder.html"]
-    for row in rows:
+    for row, counts in zip(rows, counted, strict=True):
         shown = row_of(parsed, "Measured, printed, difference", row[0])
         assert shown["AP"].words == row[header.index("AP")]
         assert shown["diff"].words.replace("−", "-") == row[header.index("diff")]
+        assert shown["MACs B at full size"].words == counts[1]
+        assert shown["params M at full size"].words == counts[4]
     for judged in report.judgements:
         line = row_of(parsed, "Claims", judged.claim.text)
         assert judged.verdict in line["verdict"].words
@@ -244,13 +247,13 @@ def test_a_run_that_goes_on_shows_how_far_it_is(tmp_path):
     now = {"step": 30, "total": 120, "batch_size": 8, "begun": 0, "begun_at_step": 0, "updated": 10}
     with lock(folder):
         (folder / "progress.json").write_text(json.dumps(now))
-        line = row_of(read(site.running().encode()), "Running now: 1", "R50-FPN, seed 0")
+        line = row_of(read(site.news()[0].encode()), "Running now: 1", "R50-FPN, seed 0")
         assert "25 %" in line["progress"].words
         assert line["pictures/s"].words == "24.0"
         assert line["training left"].words == "30 s"
         parsed = page(site, f"run/{cell.run_id}.html")
         assert "running" in parsed.words
-    assert "Running now" not in site.running()
+    assert "Running now" not in site.news()[0]
     stopped = page(site, f"run/{cell.run_id}.html")
     assert "stopped at step 30 of 120" in stopped.words
 
