@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import spinenet
@@ -48,7 +49,7 @@ def _key(tree: dict[str, object], classes: int | None) -> str:
 
 
 def _code_hash() -> str:
-    parts = (path.read_bytes() for path in sorted(CODE))
+    parts = [version("timm").encode(), *(path.read_bytes() for path in sorted(CODE))]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 

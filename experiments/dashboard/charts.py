@@ -17,6 +17,12 @@ WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
 STYLES = 7  # colours, dashes and marks before they repeat; more than the eye tells apart
 MINUS = "−"
+# Pixels from a point to its label's baseline, nearest first.
+LABEL_SPOTS = [
+    (side * 10, 4 + down, "start" if side > 0 else "end")
+    for down in (0, -12, 12, -24, 24)
+    for side in (1, -1)
+]
 
 STRIP_WIDTH, STRIP_HEIGHT = 240, 18
 STRIP_LINEAR = 3.0  # points; up to here the strips' axis is nearly linear, then logarithmic
@@ -132,8 +138,7 @@ def _place_labels(marks: Sequence[Mark], x: Axis, y: Axis) -> dict[str, tuple[fl
     places = {}
     for mark in marks:
         px, py = x.at(mark.x), y.at(mark.y)
-        sides = [(9, 4, "start"), (-9, 4, "end"), (9, -8, "start"), (-9, 16, "end")]
-        spots = [(px + dx, py + dy, anchor) for dx, dy, anchor in sides]
+        spots = [(px + dx, py + dy, anchor) for dx, dy, anchor in LABEL_SPOTS]
         free = (
             spot
             for spot in spots

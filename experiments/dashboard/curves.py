@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def _read(path: Path) -> Curves:
     for line in lines:
         row = _row(line)
         for key, value in row.items():
-            if key not in ("step", "epoch") and isinstance(value, int | float):
+            if key not in ("step", "epoch") and is_number(value):
                 found[key].append((float(row["step"]), float(value)))
     return {key: _binned(points) for key, points in found.items()}
 
@@ -51,8 +52,12 @@ def _row(line: str) -> dict[str, Any]:
         row = json.loads(line)
     except ValueError:
         return {}
-    has_step = isinstance(row, dict) and isinstance(row.get("step"), int | float)
-    return row if has_step else {}
+    return row if isinstance(row, dict) and is_number(row.get("step")) else {}
+
+
+def is_number(value: Any) -> bool:
+    """Whether it can be drawn; the last loss of a failed run is often none."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _binned(points: list[Point]) -> list[Point]:

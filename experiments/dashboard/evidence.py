@@ -125,8 +125,7 @@ def _detections(run: Run) -> list[dict[str, Any]]:
 
 def _index(result: Result) -> CocoIndex:
     """The validation split that the run was scored on."""
-    tree = json.dumps(result.recipe.get("data", {}).get("source", {}))
-    return _opened(tree, result.data_fingerprint)
+    return _opened(json.dumps(result.recipe["data"]["source"]), result.data_fingerprint)
 
 
 @lru_cache(maxsize=4)  # the last data sets looked at; COCO's index is large

@@ -126,9 +126,7 @@ class Grids:
             self._on[source] = [grid for grid in made if grid is not None]
         return self._on[source]
 
-    def _grid(
-        self, study: Study, profile: Profile, given: tuple[DataSourceConfig, str] | None
-    ) -> Grid | None:
+    def _grid(self, study: Study, profile: Profile, given: OwnData | None) -> Grid | None:
         source, fingerprints = (None, {}) if given is None else (given[0], dict([given]))
         selection = Selection(profile=profile, seeds=MOST_SEEDS, source=source)
         try:
@@ -143,7 +141,7 @@ def _sources(snapshot: Snapshot) -> list[OwnData]:
     """The users' data sets that complete runs name; one that is no more is known by its results."""
     found: dict[str, OwnData] = {}
     for result in snapshot.results():
-        tree: Any = result.recipe.get("data", {}).get("source", {})
+        tree = result.recipe["data"]["source"]
         key = f"{tree} {result.data_fingerprint}"
         if "root" in tree and key not in found:
             with suppress(ValidationError):

@@ -5,11 +5,13 @@ and what the template needs.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.dashboard.charts import strip_ticks
 from experiments.dashboard.view import View
-from experiments.ledger.report import MEANINGS, STATUSES, by_place
+from experiments.ledger.entries import Entry, Status
+from experiments.ledger.report import MEANINGS, STATUSES
 from experiments.study import COUNTED
 from spinenet import genotype, zoo
 
@@ -18,7 +20,6 @@ Content = tuple[str, dict[str, Any]]  # template, what it is given
 
 def overview(view: View) -> Content:
     """What holds so far, what goes on, what went wrong."""
-    statuses = Counter(entry.status for entry in view.ledger.entries)
     judged = [
         claim
         for grid in view.grids_with_runs
@@ -32,7 +33,7 @@ def overview(view: View) -> Content:
         if grid.has_runs(view.snapshot)
     ]
     return "overview.html", {
-        "statuses": [(s, statuses[s], MEANINGS[s]) for s in STATUSES if statuses[s]],
+        "statuses": _statuses(view.ledger.entries),
         "entries": len(view.ledger.entries),
         "claims": judged,
         "ticks": strip_ticks(),
@@ -54,17 +55,30 @@ def runs(view: View) -> Content:
 
 
 def ledger(view: View) -> Content:
-    """Everything printed and what can be said of it."""
+    """Everything printed and what can be said of it: what is said in words first, then claims, then
+    numbers. Each line leads to the study whose runs or networks decide it, where there is one.
+    """
     made = view.ledger
-    groups = [("In words", list(made.sentences)), ("Claims that the studies judge", [*made.claims])]
-    groups += [(place[0].upper() + place[1:], found) for place, found in by_place(made.numbers)]
-    statuses = Counter(entry.status for entry in made.entries)
+    lines = [
+        (said.place, said, source.judged_by[0] if source.judged_by else "")
+        for said, source in zip(made.sentences, made.book.sentences, strict=True)
+    ]
+    lines += [(claim.place, claim, claim.place.partition(":")[0]) for claim in made.claims]
+    lines += [
+        (entry.place, entry, number.variant)
+        for entry, number in zip(made.numbers, made.book.numbers, strict=True)
+    ]
     return "ledger.html", {
-        "groups": groups,
-        "statuses": [(s, statuses[s], MEANINGS[s]) for s in STATUSES if statuses[s]],
+        "lines": [(place, entry, name.partition("/")[0]) for place, entry, name in lines],
+        "statuses": _statuses(made.entries),
         "sources": made.book.sources,
-        "entries": len(made.entries),
     }
+
+
+def _statuses(entries: Sequence[Entry]) -> list[tuple[Status, int, str]]:
+    """Each status that some line has, how many have it, and what it means."""
+    found = Counter(entry.status for entry in entries)
+    return [(s, found[s], MEANINGS[s]) for s in STATUSES if found[s]]
 
 
 def models(view: View) -> Content:

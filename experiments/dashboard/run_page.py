@@ -99,7 +99,7 @@ def _model(result: Result | None) -> str:
     """The page of the run's architecture, if it has one."""
     if result is None:
         return ""
-    backbone = result.recipe.get("model", {}).get("backbone", {})
+    backbone = result.recipe["model"]["backbone"]
     name = backbone.get("genotype", {}).get("name", "")
     if backbone.get("kind") == "resnet-fpn":
         name = f"r{backbone.get('depth')}-{backbone.get('neck', 'fpn')}"

@@ -8,6 +8,7 @@ and the word that some run's state changed, upon which the page fetches itself a
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -18,6 +19,9 @@ from urllib.parse import unquote, urlsplit
 from experiments.dashboard.site import HTML, Page, Site
 from experiments.errors import UserError
 
+log = logging.getLogger(__name__)
+
+PLAIN = "text/plain; charset=utf-8"
 LOOK_EVERY_S = 1.0
 SILENCE_S = 15.0  # after which a comment finds out whether anyone still listens
 LOCAL = ("localhost", "127.0.0.1")
@@ -69,10 +73,6 @@ class Server(ThreadingHTTPServer):
             yield from news
 
 
-def _event(kind: str, data: str | None) -> str:
-    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
-
-
 class Handler(BaseHTTPRequestHandler):
     """GET and HEAD of the site's paths."""
 
@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, stream: Callable[[], None], body: Callable[[Page], Any]) -> None:
         try:
             if not self._is_for_us():
-                page = Page(b"this dashboard answers to its own address only", "text/plain")
+                page = Page(b"this dashboard answers to its own address only\n", PLAIN)
                 self._head(HTTPStatus.FORBIDDEN, page)
                 body(page)
                 return
@@ -100,12 +100,23 @@ class Handler(BaseHTTPRequestHandler):
             if path == "events":
                 stream()
                 return
-            found = self.server.site.page(path or "index.html")
-            page = found or self.server.site.missing(path)
-            self._head(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND, page)
+            status, page = self._page(path or "index.html")
+            self._head(status, page)
             body(page)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the reader has gone
+
+    def _page(self, path: str) -> tuple[HTTPStatus, Page]:
+        """What is at a path, or why nothing is; one page that fails leaves the others."""
+        try:
+            found = self.server.site.page(path)
+            if found is None:
+                return HTTPStatus.NOT_FOUND, self.server.site.missing(path)
+            return HTTPStatus.OK, found
+        except Exception as error:
+            log.exception("%s cannot be made", path)
+            told = f"this page cannot be made: {type(error).__name__}: {error}\n"
+            return HTTPStatus.INTERNAL_SERVER_ERROR, Page(told.encode(), PLAIN)
 
     def _is_for_us(self) -> bool:
         """Whether the request names this server: another site's page, whose name was made to point
@@ -136,3 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         for event in self.server.events():
             self.wfile.write(event.encode())
             self.wfile.flush()
+
+
+def _event(kind: str, data: str | None) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"

@@ -6,6 +6,7 @@ on the page rather than its end. Files are read again only when they changed.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -109,8 +110,8 @@ class Lookout:
 
     def _folders(self) -> Iterator[tuple[Path, str]]:
         for root in self.roots:
-            names = sorted(os.listdir(root)) if root.is_dir() else []
-            for name in names:
+            found = os.scandir(root) if root.is_dir() else ()
+            for name in sorted(entry.name for entry in found if entry.is_dir()):
                 if match := RUN_FOLDER.fullmatch(name):
                     yield root / name, match["id"]
 
@@ -132,13 +133,25 @@ def stamp_of(path: Path) -> Stamp:
 
 def _read(folder: Path, run_id: str) -> Run:
     try:
-        return Run(run_id, folder, read_record(folder))
+        record = read_record(folder)
+        damage = "" if record.result is None else _damage(record.result)
     except UserError as error:
-        return Run(run_id, folder, Record(), damage=_without(str(error), folder))
+        record, damage = Record(), str(error).replace(f"{folder}{os.sep}", "")
     except (OSError, ValueError, TypeError) as error:
-        return Run(run_id, folder, Record(), damage=f"cannot be read: {error!r}")
+        record, damage = Record(), f"cannot be read: {error!r}"
+    return Run(run_id, folder, Record() if damage else record, damage)
 
 
-def _without(text: str, folder: Path) -> str:
-    """A message that names files inside the run's folder only."""
-    return text.replace(f"{folder}{os.sep}", "")
+def _damage(result: Result) -> str:
+    """What of a result the pages could not show, although the store's reader lets it pass."""
+    try:
+        parts = (result.recipe["model"]["backbone"], result.recipe["data"]["source"])
+        readable = all(isinstance(part["kind"], str) for part in (*parts, result.recipe["model"]))
+    except (LookupError, TypeError):
+        readable = False
+    if not readable:
+        return "result.json: recipe: is none; remove the file to run this cell again"
+    numbers = (*result.metrics.values(), *result.by_class.values(), result.macs_b, result.params_m)
+    if not all(map(math.isfinite, numbers)):
+        return "result.json: metrics: not all are numbers; remove the file to run this cell again"
+    return ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from experiments import tables
 from experiments.dashboard.charts import Chart, Mark, line_chart, scatter, strip_ticks
 from experiments.dashboard.curves import mean_line
 from experiments.dashboard.grids import Grid, slug
 from experiments.dashboard.pages import Content
+from experiments.dashboard.snapshot import Run
 from experiments.dashboard.view import JudgedClaim, Tally, View
 from experiments.statistics import Estimate
 from experiments.study import Cell, PaperValue, Study
@@ -42,7 +42,7 @@ class VariantRow:
     number: int
     row: Row
     metrics: tuple[MetricCell, ...]
-    cells: list[tuple[Cell, Any]]
+    cells: list[tuple[Cell, Run | None]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _accuracy_charts(grid: Grid, report: Report, rows: list[VariantRow]) -> list
     """
     metric = report.metric
     here = [
-        _mark(grid, r, _size(r.row), r.row.measured[metric])
+        _mark(grid, r, (r.row.small_macs_b or 0.0) * 1e3, r.row.measured[metric])
         for r in rows
         if metric in r.row.measured
     ]
@@ -119,10 +119,6 @@ def _accuracy_charts(grid: Grid, report: Report, rows: list[VariantRow]) -> list
         title = f"The paper: {metric} against multiply-adds"
         charts.append(scatter(title, there, "10⁹ multiply-adds, printed", f"{metric}, printed"))
     return charts
-
-
-def _size(row: Row) -> float:
-    return (row.small_macs_b or 0.0) * 1e3
 
 
 def _mark(grid: Grid, row: VariantRow, x: float, y: Estimate) -> Mark:

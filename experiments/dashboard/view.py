@@ -18,7 +18,7 @@ from experiments.dashboard.evidence import Evidence
 from experiments.dashboard.grids import Grid, Grids
 from experiments.dashboard.snapshot import FileCache, Run, Snapshot
 from experiments.ledger.report import Ledger, make_ledger
-from experiments.study import Cell, Study
+from experiments.study import COUNTED, Cell, Study
 from experiments.tables import Report, make_report
 from spinenet.complexity import Complexity
 
@@ -67,10 +67,10 @@ class View:
     def report(self, grid: Grid) -> Report:
         """The tables of a grid, from all seeds that were begun."""
         if id(grid) not in self._reports:
-            ids = grid.study.published
-            counted = {v.id: self.counts[f"{grid.study.id}/{v.id}"] for v in ids}
+            study = grid.study
+            counted = {v.id: self.counts[f"{study.id}/{v.id}"] for v in study.published}
             cells = grid.asked(self.snapshot)
-            self._reports[id(grid)] = make_report(grid.study, cells, self.snapshot, counted)
+            self._reports[id(grid)] = make_report(study, cells, self.snapshot, counted)
         return self._reports[id(grid)]
 
     @cached_property
@@ -128,6 +128,6 @@ class View:
 
 def _strip(judgement: Judgement) -> Strip | None:
     claim = judgement.claim
-    if judgement.effect is None or claim.metric in ("macs_b", "params_m"):
+    if judgement.effect is None or claim.metric in COUNTED:
         return None
     return strip(judgement.effect, judgement.low, judgement.high, claim.paper, claim.margin)

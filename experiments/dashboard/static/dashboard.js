@@ -113,8 +113,16 @@ async function refresh() {
 function listen() {
   const told = document.getElementById("connection");
   const news = new EventSource("/events");
-  news.onopen = () => (told.textContent = "live");
-  news.onerror = () => (told.textContent = "not connected");
+  let missed = false;
+  news.onopen = () => {
+    told.textContent = "live";
+    if (missed) refresh();
+    missed = false;
+  };
+  news.onerror = () => {
+    told.textContent = "not connected";
+    missed = true;
+  };
   news.addEventListener("running", (event) => {
     document.getElementById("running").innerHTML = JSON.parse(event.data);
     if (document.body.dataset.follow && Date.now() - fetched > FOLLOW_MS) refresh();

@@ -207,6 +207,29 @@ def test_a_damaged_result_is_shown_as_damaged_and_hides_nothing(write, tmp_path)
     assert good.is_dir()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"recipe": {}}, {"recipe": {"model": None, "data": 3}}, {"metrics": {"AP": float("nan")}}],
+)
+def test_a_result_that_no_page_could_show_is_damaged(write, tmp_path, fields):
+    write("6" * 12, **fields)
+    write("7" * 12)
+    site = Site([tmp_path])
+    for path in ("index.html", "runs.html", "run/666666666666.html"):
+        assert "damaged" in page(site, path).words
+    assert "✓ complete" in page(site, "run/777777777777.html").words
+
+
+def test_a_loss_that_is_no_number_is_left_out_of_the_curve(write, tmp_path):
+    folder = write("8" * 12)
+    lines = [{"step": k, "loss/total": 2.0 - k / 10} for k in range(5)]
+    text = "\n".join(map(json.dumps, [*lines, {"step": 5, "loss/total": float("nan")}]))
+    (folder / "history.jsonl").write_text(text + '\n{"step": 6, "loss')
+    parsed = page(Site([tmp_path]), "run/888888888888.html")
+    (told,) = (d.words for d in parsed.all("desc"))
+    assert told == "loss over step: loss ends at 1.6."
+
+
 def test_what_a_run_says_stays_text(write, tmp_path):
     write("0" * 12, name=f"odd-{SCRIPT.replace('/', ' ')}", by_class={SCRIPT: 5.0})
     failed = tmp_path / ("failing-" + "1" * 12)
