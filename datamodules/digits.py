@@ -70,9 +70,14 @@ def prepare(
     config: DigitsConfig, cache_dir: Path | None = None, on_progress: Progress | None = None
 ) -> Path:
     """The folder with the drawn set; draws it when it is missing."""
-    name = f"digits-{digits_fingerprint(config)[:12]}-v{FILES_VERSION}"
-    folder = (cache_dir or cache_folder()) / name
+    folder = drawn_folder(config, cache_dir)
     return drawn_once(folder, lambda unfinished: draw(config, unfinished, on_progress))
+
+
+def drawn_folder(config: DigitsConfig, cache_dir: Path | None = None) -> Path:
+    """Where the drawn set is, or will be."""
+    name = f"digits-{digits_fingerprint(config)[:12]}-v{FILES_VERSION}"
+    return (cache_dir or cache_folder()) / name
 
 
 def draw(config: DigitsConfig, folder: Path, on_progress: Progress | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from datamodules.class_sources import ClassSource, ClassSourceConfig, open_class_source
 from datamodules.digits import DigitsConfig, Progress
+from datamodules.digits_classes import DigitsClassesConfig
 from datamodules.sources import CocoFolderConfig, Source, SourceConfig, open_source
 
 DataSourceConfig = SourceConfig | ClassSourceConfig
@@ -18,7 +19,7 @@ def open_data(
 
 def training_samples(config: DataSourceConfig) -> int:
     """Samples that an epoch has, before batches are made of them."""
-    if isinstance(config, DigitsConfig):  # need not be drawn to be counted
+    if isinstance(config, DigitsConfig | DigitsClassesConfig):  # need not be drawn to be counted
         return config.train_images
     index = open_data(config).index("train")
     return len(index.images if hasattr(index, "images") else index.pictures)

@@ -117,7 +117,7 @@ def check_recipe(name: str) -> dict[str, Any]:
     part = {
         "variant": Path(name).stem,
         "from": "against the defaults",
-        "difference": _readable(tree, default_tree()),
+        "difference": readable_difference(tree, default_tree()),
     }
     sizes = {"macs_m": found.macs_b * 1e3, "params_m": found.params_m}
     full = {"full_macs_b": found.macs_b, "full_params_m": found.params_m, "own": "yes"}
@@ -135,7 +135,7 @@ def _variant(
     return {
         "variant": variant.id,
         "from": f"from {variant.start}" if variant.start else "from the base",
-        "difference": _readable(tree, origin),
+        "difference": readable_difference(tree, origin),
         "macs_m": small.macs_b * 1e3,
         "params_m": small.params_m,
         "full_macs_b": full.macs_b,
@@ -144,8 +144,8 @@ def _variant(
     }
 
 
-def _readable(tree: Any, base: Any) -> dict[str, tuple[Any, Any]]:
-    """The difference, with a genotype named rather than written out."""
+def readable_difference(tree: Any, base: Any) -> dict[str, tuple[Any, Any]]:
+    """Key → (in base, in tree), with a genotype named rather than written out."""
     shown = {}
     for key, (before, after) in difference(tree, base).items():
         if ".genotype." not in key:

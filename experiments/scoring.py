@@ -179,6 +179,26 @@ def _score(
     return _known(metrics), _known(classes)
 
 
+def precision_by_recall(
+    index: CocoIndex, detections: list[dict[str, Any]]
+) -> dict[str, list[tuple[float, float]]]:
+    """Curves of (recall, precision) in percent, by the overlap of boxes that counts as found: 0.5,
+    0.75, and the mean of all ten. Each is the mean over the classes that have an object.
+    """
+    if not detections:
+        return {}
+    rows = [_row(detection, "bbox") for detection in detections]
+    precision, _, _ = _evaluate(index, rows, {"": COCO_SIZES[""]}, "bbox", "hotcoco")
+    by_class = precision[:, :, :, 0, -1]  # (T, R, K)
+    known = by_class[:, :, (by_class > -1).any(axis=(0, 1))].mean(axis=2) * 100
+    recalls = np.linspace(0, 100, known.shape[1])
+    curves = {"IoU 0.50": known[0], "IoU 0.75": known[5], "mean of 0.50 to 0.95": known.mean(0)}
+    return {
+        name: [(float(r), float(p)) for r, p in zip(recalls, curve, strict=True)]
+        for name, curve in curves.items()
+    }
+
+
 def _row(detection: dict[str, Any], overlap: Overlap) -> dict[str, Any]:
     """A copy of the detection for a backend, which adds keys of its own.
 

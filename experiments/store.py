@@ -5,6 +5,7 @@
         environment.json     where: versions, hardware, commit
         history.jsonl        losses and validation by step
         train.log            the run's own words; output.log: everything else it printed
+        progress.json        how far it is, while it is not finished
         checkpoints/         the state after the last whole epoch
         weights.safetensors  final weights, with recipe and label map
         detections.json      what they find on the validation split
@@ -21,18 +22,20 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.errors import UserError
 
 RESULT_VERSION = 1
+LOCK_TRIES, LOCK_WAIT_S = 10, 0.01
 
 State = Literal["complete", "failed", "running", "missing"]
 
@@ -205,16 +208,28 @@ def lock(folder: Path) -> Iterator[None]:
     """Hold the run; raises UserError if another process does."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(file):
             raise UserError(
                 f"{folder}: another process is training this run; wait for it, or stop it"
-            ) from None
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _taken(file: IO[str]) -> bool:
+    """Whether the lock could be had. It is tried for a moment: who asks whether a run is locked
+    holds it for an instant.
+    """
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_WAIT_S)
+        else:
+            return True
+    return False
 
 
 def is_locked(folder: Path) -> bool:

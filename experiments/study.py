@@ -223,14 +223,21 @@ def needs_data(study: Study, selection: Selection) -> bool:
     return any(_lacks_data(with_source(tree, selection.source)) for tree in trees)
 
 
-def cells(study: Study, selection: Selection, *, without_data: bool = False) -> list[Cell]:
+def cells(
+    study: Study,
+    selection: Selection,
+    fingerprints: Mapping[DataSourceConfig, str] | None = None,
+    *,
+    without_data: bool = False,
+) -> list[Cell]:
     """The grid, seed by seed, so that every variant has a first result early.
 
-    Raises UserError where there is no data to run on, unless `without_data` asks for a grid to look
-    at only: its run ids then are those of no data, and no store has them.
+    A data source whose fingerprint is given need not be at hand. Raises UserError where there is no
+    data to run on, unless `without_data` asks for a grid to look at only: its run ids then are
+    those of no data, and no store has them.
     """
     chosen = _chosen_variants(study, selection)
-    fingerprints = _Fingerprints()
+    known = _Fingerprints(fingerprints or {})
     grid = []
     for variant in chosen:
         tree = variant_tree(study, variant, selection.profile, selection.changes)
@@ -243,7 +250,7 @@ def cells(study: Study, selection: Selection, *, without_data: bool = False) -> 
         recipe = from_tree(tree, origin=f"{study.id}: variant {variant.id!r}")
         for seed in range(selection.seeds):
             seeded = replace(recipe, seed=recipe.seed + seed)
-            identity = run_id(seeded, fingerprints.of(recipe.data))
+            identity = run_id(seeded, known.of(recipe.data))
             grid.append(Cell(study.id, selection.profile.id, variant.id, seed, seeded, identity))
     refuse_twins(study, [cell for cell in grid if cell.seed == 0])
     return sorted(grid, key=lambda cell: cell.seed)
@@ -286,8 +293,8 @@ def _lacks_data(tree: Tree) -> bool:
 class _Fingerprints:
     """Fingerprints of the data sources met, each taken once; none where no data are named."""
 
-    def __init__(self) -> None:
-        self._known: dict[Any, str] = {}
+    def __init__(self, known: Mapping[DataSourceConfig, str]) -> None:
+        self._known = dict(known)
 
     def of(self, data: DataConfig) -> str:
         if getattr(data.source, "root", None) == "":

@@ -74,13 +74,20 @@ class Report:
         return self.study.metrics[0]
 
 
-def make_report(study: Study, cells: Sequence[Cell], store: Store) -> Report:
-    """Collect a grid's results into its tables."""
+def make_report(
+    study: Study,
+    cells: Sequence[Cell],
+    store: Store,
+    counted: Mapping[str, Complexity] | None = None,
+) -> Report:
+    """Collect a grid's results into its tables. `counted` are the networks at the paper's size by
+    variant, for a caller that has them already.
+    """
     results = collect(cells, store)
     chosen = {c.variant for c in cells}
     is_whole = len(chosen) == len(study.published)
     rows = tuple(
-        _row(study, v, results.get(v.id, {}))
+        _row(study, v, results.get(v.id, {}), (counted or {}).get(v.id))
         for v in study.variants.values()
         if v.id in chosen or (v.unpublished and is_whole)
     )
@@ -122,10 +129,14 @@ def noise(results: Mapping[str, Mapping[int, Result]], metric: str) -> float | N
     return statistics.pooled_deviation([g for g in groups if g and sum(g) / len(g) > LEARNED])
 
 
-def _row(study: Study, variant: Variant, results: Mapping[int, Result]) -> Row:
+def _row(
+    study: Study, variant: Variant, results: Mapping[int, Result], full: Complexity | None
+) -> Row:
     if variant.unpublished:
         return Row(variant, {}, (), None, None, None)
-    recipe = from_tree(variant_tree(study, variant, None), origin=study.id)
+    if full is None:
+        recipe = from_tree(variant_tree(study, variant, None), origin=study.id)
+        full = counts(recipe, study.classes)
     found = {m: list(metric_values(results, m).values()) for m in study.metrics}
     any_result = next(iter(results.values()), None)
     octaves = dict.fromkeys(k for r in results.values() for k in r.metrics if "AP_" in k)
@@ -133,7 +144,7 @@ def _row(study: Study, variant: Variant, results: Mapping[int, Result]) -> Row:
         variant=variant,
         measured={m: estimate(values) for m, values in found.items() if values},
         runs=tuple(r.run_id for r in results.values()),
-        full=counts(recipe, study.classes),
+        full=full,
         small_macs_b=any_result.macs_b if any_result else None,
         small_params_m=any_result.params_m if any_result else None,
         octaves={

@@ -28,6 +28,7 @@ from experiments.allocator import keep_freed_memory
 from experiments.callbacks import (
     BEST,
     BestWeights,
+    Event,
     FiniteLoss,
     FrozenNorms,
     Report,
@@ -36,6 +37,7 @@ from experiments.callbacks import (
     moving_average,
 )
 from experiments.networks import build, compile_network
+from experiments.progress import ProgressFile
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
 from experiments.starting import start_network
@@ -100,8 +102,16 @@ def train(
             return done  # another process finished it while this one waited for its turn
         (folder / "failure.json").unlink(missing_ok=True)
         keep_freed_memory()
+        progress = ProgressFile(folder, recipe.train.batch_size)
+
+        def tell(event: Event) -> None:
+            progress.take(event)
+            send(event)
+
         try:
-            return _train(recipe, run_id, folder, runtime, send)
+            result = _train(recipe, run_id, folder, runtime, tell)
+            progress.remove()
+            return result
         except Exception as error:
             write_failure(folder, Failure(type(error).__name__, str(error), traceback.format_exc()))
             log.error("failed: %s: %s", type(error).__name__, error)

@@ -43,6 +43,7 @@ def application() -> typer.Typer:
     from experiments.cli import (
         bench,
         compare,
+        dashboard,
         data,
         doctor,
         export,
@@ -58,7 +59,7 @@ def application() -> typer.Typer:
         wandb,
     )
 
-    made = (grid, plan, ledger, compare, inspect, show, search)
+    made = (grid, plan, ledger, compare, dashboard, inspect, show, search)
     used = (run, predict, export, importing, data, doctor, bench, wandb)
     for module in (*made, *used):
         module.register(app)

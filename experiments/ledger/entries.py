@@ -50,7 +50,9 @@ RESNET_BLOCK = re.compile(r"layer(\d)\.\d+$")  # a block of timm's ResNets, whos
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the ledger: what is printed, what was found, and what that amounts to."""
+    """A line of the ledger: what is printed, what was found, and what that amounts to; `study` is
+    the one that judges a claim.
+    """
 
     place: str
     subject: str
@@ -59,6 +61,7 @@ class Entry:
     status: Status
     found: str = ""
     detail: str = ""
+    study: str = ""
 
 
 Judged = tuple[Status, str, str]  # what it amounts to, what was found, and why

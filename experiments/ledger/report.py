@@ -11,9 +11,15 @@ from typing import get_args
 
 from experiments.counting import count_full_size
 from experiments.ledger.checkpoints import read_scores
-from experiments.ledger.entries import Entry, Networks, Status, judge_number, networks
+from experiments.ledger.entries import Counts, Entry, Networks, Status, judge_number, networks
 from experiments.ledger.printed import Book, load_book
-from experiments.ledger.verdicts import judge_claim, judge_sentence, verdicts
+from experiments.ledger.verdicts import (
+    CellsOf,
+    all_cells,
+    judge_claim,
+    judge_sentence,
+    verdicts,
+)
 from experiments.store import Store
 from experiments.study import COUNTED, Study
 from experiments.study_file import load_profile, load_study, shipped_profiles, shipped_studies
@@ -51,10 +57,15 @@ class Ledger:
 
 
 def make_ledger(
-    stores: Sequence[Store], score_files: Sequence[Path] = (), processes: int = 1
+    stores: Sequence[Store],
+    score_files: Sequence[Path] = (),
+    processes: int = 1,
+    counts: Counts | None = None,
+    cells_of: CellsOf = all_cells,
 ) -> Ledger:
     """Judge everything that was printed by what is at hand: the code, the runs of the stores, and
-    the scores of imported checkpoints.
+    the scores of imported checkpoints. `counts` of all networks and `cells_of` are for a caller
+    that has them already.
 
     Raises UserError for scores that are none.
     """
@@ -62,13 +73,14 @@ def make_ledger(
     studies = {name: load_study(name) for name in shipped_studies()}
     scores = [read_scores(path) for path in score_files]
     known = networks(studies)
-    names = _counted_names(book, studies, known)
-    counted = count_full_size([known[name] for name in names], processes)
-    counts = dict(zip(names, counted, strict=True))
+    if counts is None:
+        names = _counted_names(book, studies, known)
+        counted = count_full_size([known[name] for name in names], processes)
+        counts = dict(zip(names, counted, strict=True))
     profiles = [p for name in shipped_profiles() if (p := load_profile(name)).is_evidence]
     lines: dict[str, Entry] = {}
     for study in studies.values():
-        found = verdicts(study, profiles, stores, counts)
+        found = verdicts(study, profiles, stores, counts, cells_of)
         of_paper = (claim for claim in study.claims if claim.paper is not None)
         lines |= {f"{study.id}/{c.id}": judge_claim(study, c, found[c.id]) for c in of_paper}
     return Ledger(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from datamodules import training_samples
 from experiments.claims import Judgement, judge
@@ -15,6 +15,7 @@ from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, c
 from experiments.tables import noise
 
 MOST_SEEDS = 20  # looked for in a store, whatever the profile asks for
+CellsOf = Callable[[Study, Profile], Sequence[Cell]]
 
 
 @dataclass(frozen=True)
@@ -26,29 +27,44 @@ class Verdict:
     pictures: int
 
 
+def all_cells(study: Study, profile: Profile) -> list[Cell]:
+    """Every cell whose run is looked for; none where nobody has said on what data, as runs cannot
+    be told without the data that they were made of.
+    """
+    selection = Selection(profile=profile, seeds=MOST_SEEDS)
+    return [] if needs_data(study, selection) else cells(study, selection)
+
+
 def verdicts(
-    study: Study, profiles: Sequence[Profile], stores: Sequence[Store], counts: Counts
+    study: Study,
+    profiles: Sequence[Profile],
+    stores: Sequence[Store],
+    counts: Counts,
+    cells_of: CellsOf = all_cells,
 ) -> dict[str, list[Verdict]]:
     """Each claim's verdicts, that of the longest runs first; one that is counted has one, and one
-    without runs none.
+    without runs none. `cells_of` is for a caller that has the cells already.
     """
     counted = [c for c in study.claims if c.metric in COUNTED]
     measured = [c for c in study.claims if c.metric not in COUNTED]
     of_study = {v: counts[f"{study.id}/{v}"] for c in counted for v in (c.a, c.b)}
     found = [Verdict(j, "", 0) for j in judge(counted, {}, of_study, {})]
-    found += _judge_runs(study, measured, profiles, stores)
+    found += _judge_runs(study, measured, profiles, stores, cells_of)
     ordered = sorted(found, key=lambda one: -one.pictures)
     return {c.id: [v for v in ordered if v.judgement.claim.id == c.id] for c in study.claims}
 
 
 def _judge_runs(
-    study: Study, claims: Sequence[Claim], profiles: Sequence[Profile], stores: Sequence[Store]
+    study: Study,
+    claims: Sequence[Claim],
+    profiles: Sequence[Profile],
+    stores: Sequence[Store],
+    cells_of: CellsOf,
 ) -> Iterator[Verdict]:
     for profile in profiles if claims else ():
-        selection = Selection(profile=profile, seeds=MOST_SEEDS)
-        if needs_data(study, selection):
-            continue  # its runs cannot be told without the data that they were made of
-        grid = cells(study, selection)
+        grid = cells_of(study, profile)
+        if not grid:
+            continue
         for store in stores:
             results = collect(grid, store)
             deviations: dict[str, float | None] = {m: noise(results, m) for m in study.metrics}
@@ -66,13 +82,13 @@ def judge_claim(study: Study, claim: Claim, found: Sequence[Verdict]) -> Entry:
     """The ledger's line of one claim."""
     unit = {"macs_b": " B", "params_m": " M"}.get(claim.metric, f" {claim.metric}")
     printed = "" if claim.paper is None else f"{claim.paper:+.1f}{unit}"
-    line = Entry(study.title, claim.text, claim.source, printed, "not attempted")
+    line = Entry(study.title, claim.text, claim.source, printed, "not attempted", study=study.id)
     if not found:
         detail = f"`spinenet reproduce {study.id}` trains what it needs"
-        return _with(line, "not attempted", "", detail)
+        return replace(line, status="not attempted", found="", detail=detail)
     first, *others = found
     detail = "; ".join(f"{_where(v)}: {v.judgement.verdict}" for v in others)
-    return _with(line, _status(first), _measured(first, unit), detail)
+    return replace(line, status=_status(first), found=_measured(first, unit), detail=detail)
 
 
 def judge_sentence(sentence: Sentence, lines: Mapping[str, Entry]) -> Entry:
@@ -80,17 +96,13 @@ def judge_sentence(sentence: Sentence, lines: Mapping[str, Entry]) -> Entry:
     line = Entry(sentence.place, sentence.text, "sentence", sentence.printed, "not attempted")
     if not sentence.judged_by:
         status: Status = "cannot be settled" if sentence.beyond else "not attempted"
-        return _with(line, status, "", sentence.beyond or sentence.open)
+        return replace(line, status=status, found="", detail=sentence.beyond or sentence.open)
     parts = [lines[name] for name in sentence.judged_by]
     for status in ("contradicted", "inconclusive", "not attempted", "replicated"):
         if any(part.status == status for part in parts):
             break
     found = "; ".join(part.found for part in parts if part.found)
-    return _with(line, status, found, f"by {', '.join(sentence.judged_by)}")
-
-
-def _with(line: Entry, status: Status, found: str, detail: str) -> Entry:
-    return Entry(line.place, line.subject, line.quantity, line.printed, status, found, detail)
+    return replace(line, status=status, found=found, detail=f"by {', '.join(sentence.judged_by)}")
 
 
 def _status(verdict: Verdict) -> Status:

@@ -15,6 +15,7 @@ from datamodules.digits_classes import (
 )
 from datamodules.digits_scene import draw_scene, sources
 from datamodules.errors import DataError
+from datamodules.opening import training_samples
 
 SMALL = DigitsClassesConfig(train_images=20, val_images=10, side=48, max_size=40)
 
@@ -107,6 +108,12 @@ def test_fingerprint_is_known_without_drawing(cache, monkeypatch):
     assert fingerprint != open_class_source(replace(SMALL, seed=1)).fingerprint
     monkeypatch.setattr(digits_classes, "DRAWING_VERSION", digits_classes.DRAWING_VERSION + 1)
     assert fingerprint != open_class_source(SMALL).fingerprint
+
+
+def test_samples_are_counted_without_drawing(cache):
+    assert training_samples(SMALL) == SMALL.train_images
+    assert not cache.exists()
+    assert len(open_class_source(SMALL).index("train").pictures) == SMALL.train_images
 
 
 def test_drawn_digits_load_as_any_folder_of_classes():

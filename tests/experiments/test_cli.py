@@ -24,6 +24,7 @@ COMMANDS += [
     "compare",
     "search",
     "search-report",
+    "dashboard",
 ]
 COMMANDS += ["data prepare", "doctor"]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from experiments.module import DetectionModule, NonFiniteLossError
 from experiments.networks import build, compile_network
 from experiments.recipe import Recipe
 from experiments.single import compose_recipe, evaluate_weights, train_one
-from experiments.store import Store, lock, read_result
+from experiments.store import Store, is_locked, lock, read_result
 from experiments.training import Runtime, train
 
 QUIET = Runtime(accelerator="cpu", wandb="disabled")
@@ -214,6 +216,18 @@ def test_ap_is_that_of_pycocotools_on_the_written_detections(tiny_recipe, coco_f
 def test_one_run_is_not_trained_by_two_processes(tiny_recipe, tmp_path):
     with lock(tmp_path / "a"), pytest.raises(UserError, match="another process is training"):
         run(tiny_recipe, tmp_path / "a")
+
+
+def test_who_only_asks_whether_a_run_goes_on_does_not_keep_it_from_starting(tmp_path):
+    (tmp_path / ".lock").touch()
+    with (tmp_path / ".lock").open() as asked:
+        fcntl.flock(asked, fcntl.LOCK_EX)
+        answered = threading.Timer(0.02, lambda: fcntl.flock(asked, fcntl.LOCK_UN))
+        answered.start()
+        with lock(tmp_path):
+            assert is_locked(tmp_path)
+        answered.join()
+    assert not is_locked(tmp_path)
 
 
 def test_weights_are_not_evaluated_on_other_classes(tiny_recipe, coco_folder, tmp_path):

@@ -1,0 +1,78 @@
+"""Templates to HTML. Everything that a store says is escaped: autoescape is on, and no template
+marks a value as safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from experiments.dashboard.charts import MINUS, STYLES, number, signed
+from experiments.dashboard.grids import slug
+
+SYMBOLS = {
+    "replicated": "✓",
+    "exact": "✓",
+    "within 1 %": "✓",
+    "confirmed": "✓",
+    "contradicted": "✗",
+    "differs": "✗",
+    "not confirmed": "✗",
+    "inconclusive": "?",
+    "complete": "✓",
+    "running": "▸",
+    "failed": "✗",
+    "damaged": "✗",
+    "stopped": "‖",
+}
+
+
+def render(template: str, given: dict[str, Any]) -> str:
+    """The page of a template."""
+    return _environment().get_template(template).render(given)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader(__package__ or ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "fixed": fixed,
+        "signed": signed,
+        "number": number,
+        "duration": duration,
+        "percent": lambda share: f"{100 * share:.0f}",
+        "slug": slug,
+        "shown": shown,
+    }
+    made.filters |= filters
+    made.globals |= {"symbols": SYMBOLS, "styles": STYLES}
+    return made
+
+
+def fixed(value: float | None, digits: int = 1) -> str:
+    """A number with so many digits; nothing for none."""
+    return "" if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def duration(seconds: float | None) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def shown(value: Any) -> str:
+    """A recipe's value as one line."""
+    return "–" if value is None else str(value)

@@ -1,0 +1,159 @@
+"""A run's page: what it is, what came out, what it found, and what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.compose import Tree, from_tree
+from experiments.dashboard.charts import Chart, line_chart
+from experiments.dashboard.curves import mean_line
+from experiments.dashboard.evidence import Shown, Unavailable
+from experiments.dashboard.grids import Grid
+from experiments.dashboard.pages import Content, model_names
+from experiments.dashboard.snapshot import Run
+from experiments.dashboard.view import View
+from experiments.errors import UserError
+from experiments.inspection import readable_difference
+from experiments.recipe import flatten, to_tree
+from experiments.scoring import OCTAVES
+from experiments.store import Result
+from experiments.study import Cell, Variant, variant_tree, with_source
+
+LOG_LINES = 60
+LOG_BYTES = 64 * 1024  # of a log's end; enough for as many lines
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a recipe changes, and against what."""
+
+    against: str
+    changed: Mapping[str, tuple[Any, Any]]
+
+
+def run(view: View, run: Run) -> Content:
+    """One run in whatever state."""
+    result, uses = run.record.result, view.uses(run)
+    shown, why_no_pictures = _pictures(view, run)
+    metrics = result.metrics if result else {}
+    return "run.html", {
+        "run": run,
+        "label": view.label(run),
+        "result": result,
+        "uses": uses,
+        "paper": _paper(uses),
+        "difference": _difference(view, run, uses),
+        "model": _model(result),
+        "metrics": {k: v for k, v in metrics.items() if k.removeprefix("AP") not in OCTAVES},
+        "octaves": [(_range(n), metrics[f"AP{n}"]) for n in OCTAVES if f"AP{n}" in metrics],
+        "curves": _curves(view, run),
+        "precision": _precision(view, run),
+        "pictures": shown,
+        "no_pictures": why_no_pictures,
+        "environment": flatten(result.environment) if result else {},
+        "log": tail(run.folder / "train.log"),
+        "output": [] if result else tail(run.folder / "output.log"),
+    }
+
+
+def _paper(uses: list[tuple[Grid, Cell]]) -> dict[str, float]:
+    """The printed values of the run's variant; of the first study that has one."""
+    found: dict[str, float] = {}
+    for grid, cell in uses:
+        for metric, value in grid.study.variants[cell.variant].paper.items():
+            found.setdefault(metric, value.value)
+    return found
+
+
+def _difference(view: View, run: Run, uses: list[tuple[Grid, Cell]]) -> Difference | None:
+    """Against the variant that this one starts from, at the same profile and data; for a run of no
+    study against the nearest cell of any.
+    """
+    if not uses:
+        result = run.record.result
+        found = view.grids.nearest(_complete(result.recipe), view.snapshot) if result else None
+        return Difference(*found) if found else None
+    grid, cell = uses[0]
+    variant = grid.study.variants[cell.variant]
+    origin = grid.study.variants[variant.start] if variant.start else Variant(id="base")
+    tree = with_source(variant_tree(grid.study, origin, grid.profile), grid.source)
+    name = origin.label if variant.start else f"the base of {grid.study.id}"
+    mine = {**to_tree(cell.recipe), "seed": tree["seed"]}
+    return Difference(f"{name}, {grid.title}", readable_difference(mine, tree))
+
+
+def _complete(tree: Tree) -> Tree:
+    """A stored recipe with the fields that came later at their defaults; as it is where today's
+    code does not know it any more.
+    """
+    try:
+        return to_tree(from_tree(tree, origin="result.json"))
+    except (UserError, LookupError):
+        return tree
+
+
+def _model(result: Result | None) -> str:
+    """The page of the run's architecture, if it has one."""
+    if result is None:
+        return ""
+    backbone = result.recipe["model"]["backbone"]
+    name = backbone.get("genotype", {}).get("name", "")
+    if backbone.get("kind") == "resnet-fpn":
+        name = f"r{backbone.get('depth')}-{backbone.get('neck', 'fpn')}"
+    return name if name in model_names() else ""
+
+
+def _range(octave: str) -> str:
+    low, _, high = octave.removeprefix("_").partition("to")
+    return f"{low} to {high} px"
+
+
+def _curves(view: View, run: Run) -> list[Chart]:
+    """The loss, and what validations said where there was more than one."""
+    charts = []
+    for key, name in (("loss/total", "loss"), ("val/AP", "AP"), ("val/top1", "top1")):
+        line = mean_line(name, [view.history.of(run).get(key, [])])
+        if line is not None and len(line.points) > 1:
+            charts.append(line_chart(f"{name} over training", [line], "step", name))
+    return charts
+
+
+def _precision(view: View, run: Run) -> Chart | None:
+    if run.record.result is None:
+        return None
+    try:
+        lines = view.evidence.curves(run, run.record.result)
+    except Unavailable:
+        return None  # said where the pictures would be
+    title = "Precision over recall, mean of the classes"
+    return line_chart(title, lines, "recall, %", "precision, %", from_zero=True) if lines else None
+
+
+def picture_ids(view: View, run: Run) -> list[int]:
+    """The pictures that its page shows."""
+    return [picture.image_id for picture in _pictures(view, run)[0]]
+
+
+def _pictures(view: View, run: Run) -> tuple[list[Shown], str]:
+    """Pictures, or why there are none."""
+    if run.record.result is None:
+        return [], ""
+    try:
+        return view.evidence.pictures(run, run.record.result), ""
+    except Unavailable as why:
+        return [], str(why)
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a log; none where there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-LOG_LINES:]

@@ -1,0 +1,157 @@
+"""The site: a path in, a page out. Nothing but the paths that it lists exists, and none of them is
+looked up on disk as it was asked for.
+
+    index.html  ledger.html  runs.html  models.html
+    study/<study>.html  run/<run id>.html  run/<run id>-<picture>.jpg
+    model/<name>.html  model/<genotype>.svg  static/<file>
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from experiments.counts_cache import full_size_counts
+from experiments.dashboard import model_page, pages, run_page, study_page
+from experiments.dashboard.evidence import Unavailable
+from experiments.dashboard.grids import Grids
+from experiments.dashboard.render import render
+from experiments.dashboard.snapshot import Lookout
+from experiments.dashboard.view import View
+from spinenet import genotype
+
+HTML = "text/html; charset=utf-8"
+STATIC = {
+    "dashboard.css": "text/css; charset=utf-8",
+    "dashboard.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+GENERAL = {
+    "index": pages.overview,
+    "ledger": pages.ledger,
+    "runs": pages.runs,
+    "models": pages.models,
+}
+PICTURE = re.compile(r"(?P<run>[0-9a-f]{12})-(?P<image>\d{1,18})\.jpg")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a path answers with."""
+
+    body: bytes
+    content_type: str = HTML
+
+
+class Site:
+    """Pages of the runs under some folders. `is_live` pages listen for changes."""
+
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        study_files: Sequence[str] = (),
+        *,
+        is_live: bool = False,
+        on_count: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self.is_live = is_live
+        self.lookout, self.grids = Lookout(roots), Grids(study_files)
+        self.counts = full_size_counts(self.grids.studies, on_count)
+        self._lock = threading.RLock()  # pages share what was read; two at once gain nothing
+        self._view: View | None = None
+
+    def view(self) -> View:
+        """The store as it is now; what was concluded is kept until a run's state changes."""
+        with self._lock:
+            snapshot = self.lookout.look()
+            if self._view is None or self._view.snapshot.version != snapshot.version:
+                self._view = View(snapshot, self.grids, self.counts, self.lookout.files)
+            self._view.snapshot = snapshot
+            return self._view
+
+    def page(self, path: str) -> Page | None:
+        """What is at `path`, such as `run/b6e7c85b642f.html`; None if nothing is."""
+        folder, _, name = path.rpartition("/")
+        if folder == "static":
+            return _static(name)
+        with self._lock:
+            if folder == "run" and (found := PICTURE.fullmatch(name)):
+                return _picture(self.view(), found["run"], int(found["image"]))
+            stem, dot, kind = name.rpartition(".")
+            if folder == "model" and kind == "svg" and stem in genotype.shipped():
+                return Page(model_page.drawn(stem), "image/svg+xml")
+            if not dot or kind != "html":
+                return None
+            view = self.view()
+            content = self._content(view, folder, stem)
+            return None if content is None else self._rendered(view, path, content)
+
+    def missing(self, path: str) -> Page:
+        """What to say where there is nothing."""
+        with self._lock:
+            return self._rendered(self.view(), "", ("missing.html", {"asked": path}))
+
+    def news(self) -> tuple[str, int]:
+        """What goes on now, as the part of every page that changes by the second; and a number
+        that changes when a run's state does.
+        """
+        with self._lock:
+            view = self.view()
+            running = render("running.html", {"running": view.running(), "root": "/"})
+            return running, view.snapshot.version
+
+    def paths(self) -> Iterator[str]:
+        """Every page and file there is."""
+        view = self.view()
+        yield from (f"{name}.html" for name in GENERAL)
+        yield from (f"static/{name}" for name in STATIC)
+        yield from (f"study/{name}.html" for name in self.grids.studies)
+        yield from (f"model/{name}.html" for name in pages.model_names())
+        yield from (f"model/{name}.svg" for name in genotype.shipped())
+        for run in view.snapshot.by_name:
+            yield f"run/{run.run_id}.html"
+            yield from (f"run/{run.run_id}-{i}.jpg" for i in run_page.picture_ids(view, run))
+
+    def _content(self, view: View, folder: str, stem: str) -> pages.Content | None:
+        match folder:
+            case "" if stem in GENERAL:
+                return GENERAL[stem](view)
+            case "study" if stem in self.grids.studies:
+                return study_page.study(view, self.grids.studies[stem])
+            case "run" if stem in view.snapshot.runs:
+                return run_page.run(view, view.snapshot.runs[stem])
+            case "model" if stem in pages.model_names():
+                return model_page.model(stem)
+        return None
+
+    def _rendered(self, view: View, path: str, content: pages.Content) -> Page:
+        template, given = content
+        shared: dict[str, Any] = {
+            "path": path,
+            "root": "/" if self.is_live else "../" * path.count("/"),
+            "is_live": self.is_live,
+            "running": view.running(),
+            "study_titles": {slug: study.title for slug, study in self.grids.studies.items()},
+        }
+        return Page(render(template, shared | given).encode())
+
+
+def _picture(view: View, run_id: str, image_id: int) -> Page | None:
+    run = view.snapshot.runs.get(run_id)
+    if run is None or run.record.result is None:
+        return None
+    try:
+        return Page(view.evidence.jpeg(run.record.result, image_id), "image/jpeg")
+    except Unavailable:
+        return None
+
+
+def _static(name: str) -> Page | None:
+    if name not in STATIC:
+        return None
+    return Page((files(__package__) / "static" / name).read_bytes(), STATIC[name])

@@ -1,0 +1,189 @@
+"""The pages in a real browser: live while a grid runs, sorted, filtered, exported, accessible."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from experiments.dashboard.export import export
+from tests.experiments.dashboard.conftest import ROOT, STORES
+from tests.experiments.dashboard.test_server import serving
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+PAGES = ["index.html", "study/ladder.html", "run/b6e7c85b642f.html", "model/r0-sp53.html"]
+PAGES += ["ledger.html", "runs.html", "models.html"]
+PATIENT_MS = 120_000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def tab(browser) -> Iterator:
+    """A page that fails its test if anything is said on the console or is not found."""
+    said: list[str] = []
+    context = browser.new_context()
+    made = context.new_page()
+    made.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    made.on("pageerror", lambda error: said.append(str(error)))
+    made.on("requestfailed", lambda request: said.append(f"{request.url}: {request.failure}"))
+    yield made
+    made.goto("about:blank")
+    context.close()
+    assert [line for line in said if "ERR_ABORTED" not in line] == []  # left before it came
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """The committed results, live."""
+    with serving(STORES) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, site) -> Path:
+    """The committed results, exported."""
+    folder = tmp_path_factory.mktemp("exported")
+    export(site, folder)
+    return folder
+
+
+def column(tab, table: str, number: int) -> list[str]:
+    return tab.locator(f"{table} tbody tr:visible > :nth-child({number})").all_inner_texts()
+
+
+def test_a_table_sorts_by_number_both_ways_and_filters(tab, served):
+    tab.goto(f"{served}study/ladder.html")
+    head = tab.locator("#t-embedded thead th").nth(2)
+    head.get_by_role("button", name="AP").click()
+    means = [float(text.partition(" ")[0]) for text in column(tab, "#t-embedded", 3)]
+    assert means == sorted(means)
+    assert head.get_attribute("aria-sort") == "ascending"
+    head.get_by_role("button").press("Enter")  # by keyboard as well
+    assert [float(t.partition(" ")[0]) for t in column(tab, "#t-embedded", 3)] == means[::-1]
+    tab.get_by_label("Show variants with").first.fill("r0-sp53 connection")
+    assert len(column(tab, "#t-embedded", 2)) == 2
+    assert tab.locator('[data-count="t-embedded"]').inner_text() == "2 of 5"
+
+
+def test_a_cell_leads_to_its_runs_and_a_run_to_its_model(tab, served):
+    tab.goto(f"{served}study/ladder.html")
+    tab.locator("#t-embedded tbody tr").nth(2).locator("td.seeds a").first.click()
+    assert tab.url.endswith("run/b6e7c85b642f.html")
+    assert tab.locator("h1").inner_text() == "+ connections (R0-SP53), seed 0"
+    tab.get_by_role("link", name="model r0-sp53").click()
+    assert tab.locator("h1").inner_text() == "r0-sp53"
+    assert tab.locator("img").evaluate("image => image.decode().then(() => image.width)") > 100
+
+
+def test_a_count_of_the_overview_opens_the_ledger_at_that_status(tab, served):
+    tab.goto(served)
+    line = tab.locator("tr", has_text="contradicted").filter(has_text="opposite")
+    count = line.locator("td a").inner_text()
+    line.locator("td a").click()
+    assert tab.url.endswith("ledger.html#status=contradicted")
+    assert len(column(tab, "#ledger", 5)) == int(count)
+    tab.get_by_label("Status").select_option("")
+    assert len(column(tab, "#ledger", 5)) > 500
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier(tab, served, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab.emulate_media(color_scheme=scheme)
+    for path in PAGES:
+        tab.goto(served + path)
+        violations = Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
+        found = [
+            (path, v["id"], v["nodes"][0]["html"][:200])
+            for v in violations
+            if v["impact"] in ("serious", "critical")
+        ]
+        assert found == []
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_page_is_wider_than_the_screen(tab, served, width):
+    tab.set_viewport_size({"width": width, "height": 800})
+    for path in PAGES:
+        tab.goto(served + path)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_the_export_opens_from_disk_without_a_network(tab, pages):
+    asked: list[str] = []
+    tab.context.set_offline(True)
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto((pages / "index.html").as_uri())
+    assert tab.locator("h1").inner_text() == "Overview"
+    tab.locator("#claims tbody a").first.click()
+    tab.get_by_label("Show variants with").first.fill("pyramid")
+    tab.locator("#t-embedded td.seeds a").first.click()
+    assert "run" in tab.locator(".lead").inner_text()
+    assert tab.locator("#connection").inner_text() == "exported"
+    assert tab.evaluate("getComputedStyle(document.body).margin") == "0px"  # the style is there
+    assert {url.partition(":")[0] for url in asked} == {"file"}
+
+
+GRID = """
+import sys
+from experiments.cli import main
+
+if __name__ == "__main__":
+    sys.argv = ["spinenet", "reproduce", "-p", "smoke", "--runs", sys.argv[1], "--jobs", "1"]
+    sys.argv += ["--only", "r50-fpn", "--wandb", "disabled", "--set", "train.epochs=12"]
+    main()
+"""
+
+
+def test_a_running_grid_is_followed_without_reloading(tab, tmp_path):
+    script, runs = tmp_path / "grid.py", tmp_path / "runs"
+    script.write_text(GRID)
+    runs.mkdir()
+    with serving([runs]) as server:
+        tab.goto(f"{server.url}runs.html")
+        tab.evaluate("window.neverReloaded = true")
+        grid = subprocess.Popen([sys.executable, script, runs], cwd=ROOT, stderr=subprocess.PIPE)
+        try:
+            tab.wait_for_selector("#running progress", timeout=PATIENT_MS)
+            first = tab.locator("#running progress").evaluate("bar => bar.value")
+            tab.wait_for_function(
+                "first => document.querySelector('#running progress')?.value > first",
+                arg=first,
+                timeout=PATIENT_MS,
+            )
+            assert "of 24" in tab.locator("#running").inner_text()
+            tab.wait_for_selector("#all-runs .s-complete", timeout=PATIENT_MS)
+            tab.wait_for_function("!document.querySelector('#running progress')")
+            assert tab.evaluate("window.neverReloaded")
+        finally:
+            grid.kill()
+            grid.communicate()
+
+
+def test_a_page_keeps_its_order_and_filter_when_a_run_changes(tab, tmp_path, write):
+    for k, name in enumerate(("a-run", "b-run", "c-other")):
+        write(f"{k}" * 12, name=name)
+    with serving([tmp_path]) as server:
+        tab.goto(f"{server.url}runs.html")
+        tab.get_by_role("button", name="run", exact=True).click()
+        tab.get_by_role("button", name="run", exact=True).click()
+        tab.get_by_label("Show runs with").fill("-run")
+        assert column(tab, "#all-runs", 1) == ["b-run", "a-run"]
+        write("3" * 12, name="d-run")
+        tab.wait_for_selector("text=d-run", timeout=PATIENT_MS)
+        assert column(tab, "#all-runs", 1) == ["d-run", "b-run", "a-run"]
+        assert tab.evaluate("document.activeElement.dataset.filter") == "all-runs"

@@ -1,0 +1,89 @@
+"""Geometry of the charts, and what curves are made of."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from experiments import counts_cache
+from experiments.dashboard import charts
+from experiments.dashboard.charts import Line, Mark, line_chart, scatter, strip, strip_at
+from experiments.dashboard.curves import _binned, mean_line
+from experiments.study_file import load_study
+
+
+def test_a_line_reaches_from_axis_to_axis_and_up_is_more():
+    chart = line_chart("t", [Line("a", [(0, 1), (10, 3)])], "step", "loss")
+    start, end = (tuple(map(float, p.split())) for p in chart.path(chart.lines[0])[1:].split("L"))
+    assert start[0] == charts.LEFT
+    assert end[0] == charts.WIDTH - charts.RIGHT
+    assert charts.TOP <= end[1] < start[1] <= charts.HEIGHT - charts.BOTTOM
+
+
+def test_ticks_are_round_and_inside():
+    chart = line_chart("t", [Line("a", [(0, 0.13), (977, 0.96)])], "step", "loss")
+    assert [label for _, label in chart.x.ticks] == ["0", "200", "400", "600", "800"]
+    assert all(charts.TOP <= at <= charts.HEIGHT - charts.BOTTOM for at, _ in chart.y.ticks)
+
+
+def test_one_point_alone_can_be_drawn():
+    chart = scatter("t", [Mark("1", 5.0, 40.0, "only")], "x", "y")
+    assert charts.LEFT < chart.x.at(5.0) < charts.WIDTH - charts.RIGHT
+    assert "only: 40 at 5" in chart.description
+
+
+def test_labels_of_near_points_do_not_cover_each_other():
+    marks = [Mark(str(k), 100 + k % 2, 40 + k / 50, f"m{k}") for k in range(4)]
+    places = list(scatter("t", [*marks, Mark("far", 300, 60, "far")], "x", "y").places.values())
+    for (x, y, _), (a, b, _) in itertools.combinations(places, 2):
+        assert abs(x - a) > 9 or abs(y - b) > 11
+
+
+def test_strips_share_an_axis_that_keeps_sign_and_order():
+    values = [-200.0, -30.0, -1.0, 0.0, 1.0, 30.0, 50.0, 200.0]
+    pixels = [strip_at(v) for v in values]
+    assert pixels == sorted(pixels)
+    assert pixels[3] == charts.STRIP_WIDTH / 2
+    assert (pixels[0], pixels[-1]) == (0.0, charts.STRIP_WIDTH)
+    drawn = strip(2.0, -1.0, 5.0, None, 1.0)
+    assert drawn.low is not None
+    assert drawn.high is not None
+    assert drawn.low < drawn.zero < drawn.effect < drawn.high
+    assert drawn.description == "effect +2.0, from −1.0 to +5.0"
+
+
+def test_a_mean_over_seeds_has_their_spread_and_goes_as_far_as_the_longest():
+    line = mean_line("v", [[(0, 1.0), (10, 3.0), (20, 5.0)], [(0, 3.0), (10, 5.0)], []])
+    assert line is not None
+    assert line.points == [(0, 2.0), (10, 4.0), (20, 5.0)]
+    assert line.band == [(0, 1.0, 3.0), (10, 3.0, 5.0), (20, 5.0, 5.0)]
+    assert line.note == "2 seeds"
+    assert mean_line("v", [[], []]) is None
+
+
+def test_a_long_curve_becomes_a_short_one_with_the_same_end():
+    points = [(float(k), float(k)) for k in range(1000)]
+    short = _binned(points)
+    assert 60 <= len(short) <= 120
+    assert short[-1][0] == 999
+    assert short[0] == (8.0, 4.0)
+
+
+def test_counts_are_made_once_and_again_where_they_were_lost(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPINENET_CACHE", str(tmp_path))
+    studies, asked = {"activations": load_study("activations")}, []
+    first = counts_cache.full_size_counts(studies, asked.append)
+    assert asked
+    assert counts_cache.full_size_counts(studies, asked.append) == first
+    assert len(asked) == 1
+    (file,) = tmp_path.glob("counts-*.json")
+    file.write_text("{")
+    assert counts_cache.full_size_counts(studies, asked.append) == first
+    assert len(asked) == 2
+
+
+def test_a_count_is_that_of_the_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPINENET_CACHE", str(tmp_path))
+    made = counts_cache.full_size_counts({"ladder": load_study("ladder")})
+    assert made["ladder/spinenet-49"].macs_b == pytest.approx(85.28, abs=0.005)
