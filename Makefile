@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make reproduce` and `make test`. Both make .venv if it is missing.
+# Two commands for a newcomer: `make reproduce` and `make test`. Every target makes .venv if it is missing.
 
 PYTHON ?= python3
 STUDY ?= ladder
@@ -6,7 +6,7 @@ PROFILE ?= embedded
 SEEDS ?= 3
 VENV = .venv/installed
 
-.PHONY: reproduce test lint
+.PHONY: reproduce test lint docs
 
 reproduce: $(VENV)
 	.venv/bin/spinenet reproduce $(STUDY) --profile $(PROFILE) --seeds $(SEEDS)
@@ -22,6 +22,9 @@ lint: $(VENV)
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 	.venv/bin/mypy
+
+docs: $(VENV)
+	.venv/bin/mkdocs build --strict
 
 $(VENV): requirements.txt pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')"

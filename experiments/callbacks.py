@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,6 +24,7 @@ Send = Callable[[Event], None]
 
 log = logging.getLogger(__name__)
 
+BEST = "best.safetensors"
 REPORT_EVERY_S = 0.5
 GPU_CHECK_EVERY = (
     50  # steps between looks at the loss, each of which makes the device and the host meet
@@ -108,6 +110,37 @@ class FiniteLoss(Callback):
             f"learning rate {rate:.3g}): {listed}; the last good checkpoint is kept; "
             "lower optim.lr, or set optim.clip_norm"
         )
+
+
+class BestWeights(Callback):
+    """Keeps `best.safetensors`, the weights of the best validation so far, also over a resumption.
+
+    `write` puts the weights as they are into a file. It comes before a moving average in the list
+    of callbacks, which takes the average away again when the epoch of validation ends.
+    """
+
+    def __init__(self, folder: Path, write: Callable[[Path], None]) -> None:
+        self.path, self.candidate = folder / BEST, folder / "candidate.safetensors"
+        self.write, self.best = write, -math.inf
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.write(self.candidate)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TaskModule)
+        assert pl_module.scores is not None
+        value = pl_module.scores.metrics[pl_module.metric]
+        if value > self.best:
+            self.best = value
+            self.candidate.replace(self.path)
+        else:
+            self.candidate.unlink()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
 
 
 class Report(Callback):

@@ -34,6 +34,7 @@ RECALLED = ("S", "M", "L")  # the sizes of which COCO also reports the recall
 OCTAVES = {f"_{2**k}to{2 ** (k + 1)}": (2**k, 2 ** (k + 1)) for k in range(3, 10)}
 MAX_DETECTIONS = (1, 10, 100)
 MASK_THRESHOLD = 0.5
+PRECISION_CURVES = {"AP50": slice(0, 1), "AP75": slice(5, 6), "AP": slice(0, 10)}  # of T
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,25 @@ def score(
         by_mask, _ = _score(index, detections, "segm", backend)
         metrics |= {f"mask/{name}": value for name, value in by_mask.items()}
     return Scores(metrics, by_class)
+
+
+def precision_curves(
+    index: CocoIndex, detections: list[dict[str, Any]]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Recall (101,) and the precision there of boxes, mean over classes, by the overlap asked for.
+
+    They are the curves whose means AP50, AP75 and AP are.
+    """
+    recall = np.linspace(0, 1, 101)
+    if not detections:
+        return recall, {name: np.zeros(101) for name in PRECISION_CURVES}
+    rows = detections
+    if index.has_masks:
+        rows = [_row(detection, "bbox") for detection in detections]
+    precision, _, _ = _evaluate(index, rows, {"": COCO_SIZES[""]}, "bbox", "hotcoco")
+    present = (precision > -1).all((0, 1, 3, 4))  # a class without an object has no curve
+    by_overlap = precision[:, :, present, 0, -1].mean(-1)  # (T, R)
+    return recall, {name: by_overlap[at].mean(0) for name, at in PRECISION_CURVES.items()}
 
 
 def _score(

@@ -43,7 +43,7 @@ class Result:
 
     `metrics` are COCO's on validation, in percent; `macs_b` and `params_m` are those of the network
     as trained. `deviates` labels what a user changed of the schedule; `cells` are the entries of
-    grids that it was run for, as STUDY/VARIANT@PROFILE.
+    grids that it was run for, as STUDY/VARIANT@PROFILE; `tracker_seconds` went by in W&B's logger.
     """
 
     run_id: str
@@ -63,6 +63,7 @@ class Result:
     by_class: dict[str, float] = field(default_factory=dict)
     deviates: list[str] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
+    tracker_seconds: float = 0.0
     schema_version: int = RESULT_VERSION
 
 

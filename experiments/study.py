@@ -100,7 +100,8 @@ class Claim:
 class Profile:
     """How big: changes to every variant, more for each kind of model, and the number of seeds.
 
-    With `full_size` every variant is trained at the paper's own size, by its protocol.
+    With `full_size` every variant is trained at the paper's own size, by its protocol. The ledger
+    leaves out the runs of a profile that `is_evidence` for nothing.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Profile:
     seeds: int = 1
     by_model: Mapping[str, tuple[Changes, ...]] = field(default_factory=dict)
     full_size: bool = False
+    is_evidence: bool = True
 
     def changes_for(self, tree: Tree) -> tuple[Changes, ...]:
         """All changes to a recipe with this kind of model."""

@@ -83,20 +83,23 @@ def load_profile(name: str) -> Profile:
     if "base" in data:
         name = str(data.pop("base"))
         base = load_profile(beside(path, name))
-    title, seeds, full_size = (
-        data.pop(key, getattr(base, key)) for key in ("title", "seeds", "full_size")
+    title, seeds, full_size, is_evidence = (
+        data.pop(key, getattr(base, key)) for key in ("title", "seeds", "full_size", "is_evidence")
     )
     if not isinstance(seeds, int) or seeds < 1:
         raise UserError(f"{path.name}: seeds: {seeds!r} must be a number of at least 1")
-    if not isinstance(full_size, bool):
-        raise UserError(f"{path.name}: full_size: {full_size!r} must be true or false")
+    for key, value in (("full_size", full_size), ("is_evidence", is_evidence)):
+        if not isinstance(value, bool):
+            raise UserError(f"{path.name}: {key}: {value!r} must be true or false")
     origin = f"profile {path.stem}"
     by_model = dict(base.by_model)
     for kind, body in _mapping(data.pop("by_model", None), f"{path.name}: by_model").items():
         own = Changes(_mapping(body, f"{path.name}: by_model.{kind}"), origin, path.parent)
         by_model[kind] = (*by_model.get(kind, ()), own)
     changes = Changes(data, origin, path.parent)
-    return Profile(path.stem, title, (*base.changes, changes), seeds, by_model, full_size)
+    return Profile(
+        path.stem, title, (*base.changes, changes), seeds, by_model, full_size, is_evidence
+    )
 
 
 SOURCES = {

@@ -1,7 +1,9 @@
 """Where metrics go beside the result: a history file in the run's folder, and Weights & Biases.
 
-W&B is a sink. It is online when a key is configured, otherwise offline in the run's folder, to be
-sent later with `wandb sync`. Whatever goes wrong with it is logged once and the run goes on.
+W&B is a sink, and the run never waits for its server: a run is always recorded in its own folder,
+as W&B records it offline. Online, which is when a key is configured, another process sends the
+record while it grows; otherwise `spinenet wandb sync` sends it later. Whatever goes wrong is logged
+once and the run goes on.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +23,24 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from experiments.store import Result
 from experiments.study import PaperValue
+from experiments.uploading import start_upload
 
 log = logging.getLogger(__name__)
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 PROJECT = "spinenet"
+# The run has its own log, and its config what is worth knowing of code and machine.
+QUIET: dict[str, Any] = {
+    "console": "off",
+    "silent": True,
+    "disable_git": True,
+    "host": "",
+    "save_code": False,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
+STEP = "step"  # the axis of all curves: optimiser steps, which a resumed run continues
 
 
 class HistoryLogger(Logger):
@@ -57,34 +74,43 @@ class HistoryLogger(Logger):
 
 
 class SafeWandbLogger(WandbLogger):
-    """Lightning's W&B logger, which after its first failure says so and stays silent."""
+    """Lightning's W&B logger over a run that is recorded on disk; after its first failure it says
+    so and stays silent. `seconds` is the time that the run has spent in it.
+    """
 
-    failed = False
+    def __init__(self, start: Callable[[], Any]) -> None:
+        super().__init__(project=PROJECT)
+        self.failed, self.seconds = False, 0.0
+        self.uploader: subprocess.Popen[bytes] | None = None
+        self._experiment = self.attempt(start)
 
     def attempt(self, action: Callable[[], Any]) -> Any:
         """Run `action` against W&B; whatever it raises ends tracking, not training."""
         if self.failed:
             return None
+        start = time.perf_counter()
         try:
             return action()
         except Exception as error:
             self.failed = True
             log.warning("W&B is off for the rest of this run: %s: %s", type(error).__name__, error)
             return None
+        finally:
+            self.seconds += time.perf_counter() - start
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.attempt(lambda: super(SafeWandbLogger, self).log_metrics(metrics, step))
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        self.attempt(lambda: self.experiment.log({**metrics, STEP: step}))
 
     def log_hyperparams(self, params: Any) -> None:
         """The recipe goes in with the run's creation."""
 
     def finalize(self, status: str) -> None:
-        self.attempt(lambda: super(SafeWandbLogger, self).finalize(status))
+        """A run that failed is closed as such; one that is trained has its summary to come."""
+        if status != "success":
+            self.close(exit_code=1)
 
     def summarize(self, result: Result, paper: Mapping[str, Mapping[str, PaperValue]]) -> None:
-        """Write the final figures, and beside them the paper's by study with the difference; then
-        close the run.
-        """
+        """Write the final figures, and beside them the paper's by study with the difference."""
         summary = {**result.metrics, "macs_b": result.macs_b, "params_m": result.params_m}
         for study, values in paper.items():
             for metric, printed in values.items():
@@ -94,7 +120,29 @@ class SafeWandbLogger(WandbLogger):
                         result.metrics[metric] - printed.value
                     )
         self.attempt(lambda: self.experiment.summary.update(summary))
-        self.attempt(lambda: self.experiment.finish(exit_code=0))
+
+    def log_media(self, make: Callable[[], dict[str, Any]], step: int) -> None:
+        """Record pictures, tables and curves, which are only made where they can be recorded."""
+        self.attempt(lambda: self.experiment.log({**make(), STEP: step}))
+
+    def keep(self, name: str, files: Sequence[Path], metadata: Mapping[str, Any]) -> None:
+        """Record weights as one artifact of the run."""
+
+        def record() -> None:
+            import wandb
+
+            artifact = wandb.Artifact(name, type="model", metadata=dict(metadata))
+            for path in files:
+                artifact.add_file(str(path), policy="immutable")  # not copied: it stays where it is
+            self.experiment.log_artifact(artifact)
+
+        self.attempt(record)
+
+    def close(self, *, exit_code: int = 0) -> None:
+        """End the record. What is not sent yet goes on being sent."""
+        self.attempt(lambda: self.experiment.finish(exit_code=exit_code))
+        if self.uploader is not None and self.uploader.stdin is not None:
+            self.uploader.stdin.close()
 
 
 def wandb_logger(
@@ -107,31 +155,47 @@ def wandb_logger(
     tags: list[str],
     config: dict[str, Any],
 ) -> SafeWandbLogger | None:
-    """The logger of a run, started; None when W&B is disabled, missing or refuses."""
+    """The logger of a run, started; None where W&B is disabled or did not start, and in all
+    processes of a run but the first.
+    """
     mode = choose_mode(mode)
-    if mode == "disabled":
+    if mode == "disabled" or getattr(rank_zero_only, "rank", 0) != 0:
         return None
-    try:
+
+    def start() -> Any:
         import wandb
 
-        settings = wandb.Settings(console="off", silent=True, x_disable_stats=True, init_timeout=20)
-        logger = SafeWandbLogger(
+        # Else pictures and artifacts wait to be sent in a folder of the user's, outside the run's.
+        os.environ["WANDB_DATA_DIR"] = str((folder / "wandb" / "data").resolve())
+        run = wandb.init(
             project=PROJECT,
-            save_dir=folder,
+            dir=folder,
             id=run_id,
             name=name,
             group=group,
             tags=tags,
             config=config,
-            offline=mode == "offline",
+            mode="offline",
             resume="allow",
-            settings=settings,
+            reinit="finish_previous",
+            settings=wandb.Settings(**QUIET),
         )
-        logger.experiment  # noqa: B018  starts the run, so that a refusal shows here
-    except Exception as error:
-        log.warning("W&B is off for this run: %s: %s", type(error).__name__, error)
+        run.define_metric(STEP, hidden=True)
+        run.define_metric("*", step_metric=STEP)
+        return run
+
+    logger = SafeWandbLogger(start)
+    if logger.failed:
         return None
+    if mode == "online":
+        logger.uploader = logger.attempt(lambda: start_upload(Path(logger.experiment.dir).parent))
     return logger
+
+
+def rows(cells: Sequence[str]) -> dict[str, str]:
+    """STUDY/VARIANT@PROFILE of each cell as study → variant, by which W&B groups seeds."""
+    split = (cell.partition("@")[0].partition("/") for cell in cells)
+    return {study: variant for study, _, variant in split}
 
 
 def choose_mode(mode: WandbMode) -> WandbMode:

@@ -14,7 +14,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,16 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from experiments.allocator import keep_freed_memory
-from experiments.callbacks import FiniteLoss, FrozenNorms, Report, Send, device_name, moving_average
+from experiments.callbacks import (
+    BEST,
+    BestWeights,
+    FiniteLoss,
+    FrozenNorms,
+    Report,
+    Send,
+    device_name,
+    moving_average,
+)
 from experiments.networks import build, compile_network
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
@@ -41,9 +50,10 @@ from experiments.store import (
 )
 from experiments.study import PaperValue
 from experiments.tasks import DataModule, datamodule, make_module
-from experiments.tracking import HistoryLogger, WandbMode, wandb_logger
+from experiments.tracked_media import Drawing, media, start_drawing
+from experiments.tracking import HistoryLogger, SafeWandbLogger, WandbMode, rows, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
-from spinenet.complexity import complexity
+from spinenet.complexity import Complexity, complexity
 from spinenet.recompute import recompute_blocks
 
 log = logging.getLogger(__name__)
@@ -61,8 +71,9 @@ class Runtime:
     """How a run is carried out, none of which changes its result.
 
     `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
-    `train.start`, found by its content. `paper` has the printed values of the variant by study, for
-    W&B's summary. `cells` are the entries of grids that ask for the run.
+    `train.start`, found by its content. `wandb_artifacts` gives W&B the last and the best weights.
+    `paper` has the printed values of the variant by study, for W&B's summary. `cells` are the
+    entries of grids that ask for the run.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
@@ -71,6 +82,7 @@ class Runtime:
     recompute: bool = False
     weights: Path | None = None
     wandb: WandbMode = "auto"
+    wandb_artifacts: bool = False
     group: str = ""
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
     cells: tuple[str, ...] = ()
@@ -116,19 +128,19 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     if recipe.train.compile:
         compile_network(model)
     module = make_module(model, recipe, data)
+
+    def write(path: Path) -> None:
+        write_weights(path, model, recipe, labels_of(data))
+
     report = Report(send)
-    tracker = wandb_logger(
-        runtime.wandb,
-        folder=folder,
-        run_id=run_id,
-        name=recipe.name,
-        group=runtime.group,
-        tags=sorted(runtime.paper),
-        config={**to_tree(recipe), "macs_b": counts.macs_b, "params_m": counts.params_m},
-    )
-    trainer, resume = _trainer(
-        recipe, folder, runtime, [report, FiniteLoss()], [tracker] if tracker else []
-    )
+    tracker = _tracker(recipe, run_id, folder, runtime, counts, facts)
+    drawing: Drawing | None = None
+    if tracker:
+        drawing = tracker.attempt(lambda: start_drawing(recipe, folder / "wandb"))
+    callbacks: list[Callback] = [report, FiniteLoss()]
+    if tracker and runtime.wandb_artifacts:
+        callbacks.append(BestWeights(folder, write))
+    trainer, resume = _trainer(recipe, folder, runtime, callbacks, [tracker] if tracker else [])
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
         trainer.validate(module, datamodule=data, verbose=False)
@@ -136,7 +148,9 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     final, files = module.final()
     for name, content in files.items():
         write_atomically(folder / name, json.dumps(content))
-    write_weights(folder / WEIGHTS, model, recipe, labels_of(data))
+    write(folder / WEIGHTS)
+    if tracker:
+        tracker.log_media(lambda: media(module, data, drawing), trainer.global_step)
     result = Result(
         run_id=run_id,
         name=recipe.name,
@@ -158,9 +172,9 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     )
     value = result.metrics[module.metric]
     log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
+    if tracker:
+        result = _conclude(tracker, result, folder, runtime)
     write_result(folder, result)
-    if tracker is not None:
-        tracker.summarize(result, runtime.paper)
     return result
 
 
@@ -171,6 +185,42 @@ def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
         for line in start_network(model, recipe, runtime.weights, data.class_names):
             log.info(line)
     return model
+
+
+def _tracker(
+    recipe: Recipe,
+    run_id: str,
+    folder: Path,
+    runtime: Runtime,
+    counts: Complexity,
+    facts: dict[str, Any],
+) -> SafeWandbLogger | None:
+    """W&B's logger, which knows the run by the recipe and by what else tells it from others."""
+    return wandb_logger(
+        runtime.wandb,
+        folder=folder,
+        run_id=run_id,
+        name=recipe.name,
+        group=runtime.group,
+        tags=sorted(runtime.paper),
+        config={
+            **to_tree(recipe),
+            "macs_b": counts.macs_b,
+            "params_m": counts.params_m,
+            "environment": facts,
+            "variant": rows(runtime.cells),
+        },
+    )
+
+
+def _conclude(tracker: SafeWandbLogger, result: Result, folder: Path, runtime: Runtime) -> Result:
+    """Close W&B's record with the final figures; the result with the time that W&B took."""
+    if runtime.wandb_artifacts:
+        kept = [folder / WEIGHTS, folder / BEST]
+        tracker.keep(f"{result.name}-{result.run_id}", kept, result.metrics)
+    tracker.summarize(result, runtime.paper)
+    tracker.close()
+    return replace(result, tracker_seconds=tracker.seconds)
 
 
 def _trainer(

@@ -22,8 +22,8 @@ import numpy as np
 from datamodules import CocoIndex, ImageRecord
 from datamodules.coco import COCO_IDS
 from experiments.bench.contest import Contest, Settings, Side, Skipped, missing
-from experiments.bench.subprocesses import python
 from experiments.scoring import ground_truth, score
+from experiments.subprocesses import python
 
 Scorer = Literal["spinenet", "pycocotools", "faster-coco-eval"]
 PEERS: tuple[Scorer, ...] = ("pycocotools", "faster-coco-eval")

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 
 from experiments.bench.contest import Contest, Settings, Side
 from experiments.bench.detectors import Step
-from experiments.bench.subprocesses import python
 from experiments.recipe import to_tree
 from experiments.store import Result, write_result
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study
+from experiments.subprocesses import python
 
 COMMAND = "from experiments.cli import main; main()"
 FLOOR = "import torch"

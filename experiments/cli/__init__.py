@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from functools import cache
 
 import typer
 
@@ -26,6 +27,19 @@ def main() -> None:
     # Libraries make objects by the hundred thousand and keep them: looking through them for garbage
     # as often as Python does takes a sixth of a short command.
     gc.set_threshold(100_000, 20, 20)
+    try:
+        application()()
+    except UserError as error:
+        _fail(str(error))
+    except Exception as error:
+        if not _is_user_error(error) or os.environ.get("SPINENET_TRACEBACK"):
+            raise
+        _fail(str(error))
+
+
+@cache
+def application() -> typer.Typer:
+    """The application with all its commands."""
     from experiments.cli import (
         bench,
         compare,
@@ -39,21 +53,16 @@ def main() -> None:
         plan,
         predict,
         run,
+        search,
         show,
+        wandb,
     )
 
-    made = (grid, plan, ledger, compare, inspect, show)
-    used = (run, predict, export, importing, data, doctor, bench)
+    made = (grid, plan, ledger, compare, inspect, show, search)
+    used = (run, predict, export, importing, data, doctor, bench, wandb)
     for module in (*made, *used):
         module.register(app)
-    try:
-        app()
-    except UserError as error:
-        _fail(str(error))
-    except Exception as error:
-        if not _is_user_error(error) or os.environ.get("SPINENET_TRACEBACK"):
-            raise
-        _fail(str(error))
+    return app
 
 
 def _is_user_error(error: Exception) -> bool:

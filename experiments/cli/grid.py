@@ -14,6 +14,7 @@ from experiments.cli.options import (
     JsonOption,
     RecomputeOption,
     RunsOption,
+    WandbArtifactsOption,
     WandbOption,
     for_studies,
     parse_duration,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from experiments.grid import Plan
     from experiments.store import Failure, Store
     from experiments.study import Cell
+    from experiments.tables import Report
 
 Form = Literal["terminal", "json", "markdown", "latex", "csv"]
 
@@ -54,6 +56,7 @@ def reproduce(
     ] = True,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
+    wandb_artifacts: WandbArtifactsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run what a study still misses, then print its tables.
@@ -67,8 +70,8 @@ def reproduce(
     grids, store = grids_of(runnable(asked)), Store(runs)
     planned = make_plan([cell for _, grid in grids for cell in grid], store)
     missing = _wanted(grids, planned, store, budget, jobs, retry_failed)
-    carried_out: dict[str, Any] = {"wandb": wandb, "recompute": recompute}
-    carried_out |= {"num_workers": workers, "weights": asked[0][1].weights}
+    carried_out: dict[str, Any] = {"wandb": wandb, "wandb_artifacts": wandb_artifacts}
+    carried_out |= {"recompute": recompute, "num_workers": workers, "weights": asked[0][1].weights}
     seconds = None if max_time is None else parse_duration(max_time, "--max-time")
     failures = []
     if missing:
@@ -94,6 +97,9 @@ def table(
     into: Annotated[
         Path | None, typer.Option("--into", help="Replace the study's block in a Markdown file.")
     ] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Draw it to a file: .svg or .png.")
+    ] = None,
 ) -> None:
     """Print a study's tables from the runs at hand: measured, paper, difference, verdicts.
 
@@ -107,13 +113,30 @@ def table(
     if len(chosen) > 1:
         raise UserError(f"--{' and --'.join(chosen)}: choose one form")
     grids, store = grids_of(runnable(asked)), Store(runs)
-    if into is None:
+    if figure is not None and len(grids) > 1:
+        raise UserError("--figure draws one study; name it")
+    if into is None and figure is None:
         _show(grids, store, chosen[0] if chosen else "terminal", as_list=len(asked) > 1)
         return
     from experiments.tables import make_report, write_into
 
     for study, grid in grids:
-        write_into(into, make_report(study, grid, store))
+        report = make_report(study, grid, store)
+        if into is not None:
+            write_into(into, report)
+        if figure is not None:
+            _draw(report, figure)
+
+
+def _draw(report: "Report", path: Path) -> None:
+    from experiments.figure import figure
+    from spinenet.drawing import save
+
+    try:
+        save(figure(report), path)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    typer.echo(f"drawn to {path}")
 
 
 def _wanted(

@@ -38,6 +38,9 @@ WandbOption = Annotated[
     Literal["auto", "online", "offline", "disabled"],
     typer.Option("--wandb", help="auto is online where a key is configured, else offline."),
 ]
+WandbArtifactsOption = Annotated[
+    bool, typer.Option("--wandb-artifacts", help="Give W&B the last and the best weights.")
+]
 RecomputeOption = Annotated[
     bool,
     typer.Option("--recompute", help="Run blocks twice instead of keeping what they compute."),

@@ -20,6 +20,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from experiments.callbacks import Event
+    from experiments.search.candidates import Search
     from experiments.study import Cell
     from experiments.tables import Report
 
@@ -138,3 +139,20 @@ class GridProgress:
         self.shares[cell.run_id] = 1.0
         seconds = time.monotonic() - self.started[cell.run_id]
         progress_console.print(f"{line}  {seconds:5.0f} s", highlight=False)
+
+
+class SearchProgress(GridProgress):
+    """The same for a search, whose runs become known one by one; the bar counts samples."""
+
+    def __init__(self, made: Search) -> None:
+        super().__init__([])
+        self.made = made
+        self.width = len(f"{made.proxy.study}-01234567 seed 0")
+        self.progress.update(self.total, total=made.config.samples)
+
+    def watch(self, cell: Cell, event: Event) -> None:
+        """Take one event of one run."""
+        super().watch(cell, event)
+        best = max((tried.reward for tried in self.made.tried), default=0.0)
+        shown = f"[bold]search, best {self.made.config.reward} {best:.1f}"
+        self.progress.update(self.total, description=shown, completed=len(self.made.tried))

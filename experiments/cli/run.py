@@ -15,6 +15,7 @@ from experiments.cli.options import (
     RecomputeOption,
     RunsOption,
     SetOption,
+    WandbArtifactsOption,
     WandbOption,
     WeightsOption,
 )
@@ -46,6 +47,7 @@ def train(
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
+    wandb_artifacts: WandbArtifactsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train one recipe.
@@ -63,6 +65,7 @@ def train(
         recompute=recompute,
         weights=weights,
         wandb=wandb,
+        wandb_artifacts=wandb_artifacts,
         group="train",
         progress_bar=True,
     )

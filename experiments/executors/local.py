@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -57,33 +57,52 @@ def default_workers(cells: Sequence[Cell]) -> int:
 def run_cells(
     cells: Sequence[Cell],
     store: Store,
-    runtimes: dict[str, Runtime],
+    runtimes: Mapping[str, Runtime],
     workers: int,
     watch: Watch,
     max_seconds: float | None = None,
 ) -> list[Cell]:
-    """Train every cell; a failed one is reported and does not stop the others.
-
-    `runtimes` is by run id. `watch` sees, per cell, the events of the run and then `done` or
-    `failed`. After `max_seconds` no cell is started any more; those left out are returned. An
-    interrupt stops the running cells at once; finished ones are safe on disk.
+    """Train every cell as `run_as_asked` does, with `runtimes` by run id. After `max_seconds` no
+    cell is started any more; those left out are returned.
     """
     last_start = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
+    waiting = list(cells)
+
+    def upcoming() -> Cell | None:
+        return waiting.pop(0) if waiting and time.monotonic() < last_start else None
+
+    run_as_asked(upcoming, store, lambda cell: runtimes[cell.run_id], workers, watch)
+    return waiting
+
+
+def run_as_asked(
+    upcoming: Callable[[], Cell | None],
+    store: Store,
+    runtime_of: Callable[[Cell], Runtime],
+    workers: int,
+    watch: Watch,
+) -> None:
+    """Train what `upcoming` gives whenever a worker is free, until it gives nothing and all have
+    ended; None says that nothing can be started before something ends.
+
+    A failed cell is reported and does not stop the others. `watch` sees, per cell, the events of
+    the run and then `done` or `failed`. An interrupt stops the running cells at once; finished ones
+    are safe on disk.
+    """
     context = multiprocessing.get_context("forkserver")
     # timm and torchvision are imported late elsewhere; here each run would pay for them.
     context.set_forkserver_preload(["experiments.training", "timm", "torchvision", "wandb"])
-    waiting, running = list(cells), list[_Job]()
+    running: list[_Job] = []
     free = list(range(workers))  # a slot is a GPU where there are any
     try:
-        while waiting or running:
-            while waiting and len(running) < workers and time.monotonic() < last_start:
-                cell = waiting.pop(0)
+        while True:
+            while free and (cell := upcoming()) is not None:
                 slot = free.pop()
-                runtime = replace(runtimes[cell.run_id], device=slot)
+                runtime = replace(runtime_of(cell), device=slot)
                 running.append(_start(context, cell, store, runtime, slot))
                 watch(cell, {"kind": "start"})
             if not running:
-                break  # out of time
+                return
             ready = wait([job.pipe for job in running])
             for job in [j for j in running if j.pipe in ready]:
                 if not _receive(job, store, watch):
@@ -94,7 +113,6 @@ def run_cells(
             job.process.kill()
         for job in running:
             job.process.join()
-    return waiting
 
 
 def _start(context: Any, cell: Cell, store: Store, runtime: Runtime, slot: int) -> _Job:

@@ -13,7 +13,7 @@ from experiments.counting import count_full_size
 from experiments.ledger.checkpoints import read_scores
 from experiments.ledger.entries import Entry, Networks, Status, judge_number, networks
 from experiments.ledger.printed import Book, load_book
-from experiments.ledger.verdicts import TRIALS, judge_claim, judge_sentence, verdicts
+from experiments.ledger.verdicts import judge_claim, judge_sentence, verdicts
 from experiments.store import Store
 from experiments.study import COUNTED, Study
 from experiments.study_file import load_profile, load_study, shipped_profiles, shipped_studies
@@ -65,7 +65,7 @@ def make_ledger(
     names = _counted_names(book, studies, known)
     counted = count_full_size([known[name] for name in names], processes)
     counts = dict(zip(names, counted, strict=True))
-    profiles = [load_profile(name) for name in shipped_profiles() if name not in TRIALS]
+    profiles = [p for name in shipped_profiles() if (p := load_profile(name)).is_evidence]
     lines: dict[str, Entry] = {}
     for study in studies.values():
         found = verdicts(study, profiles, stores, counts)

@@ -15,7 +15,6 @@ from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, c
 from experiments.tables import noise
 
 MOST_SEEDS = 20  # looked for in a store, whatever the profile asks for
-TRIALS = ("smoke", "proxy")  # to see that everything runs, and to search: no evidence
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,17 @@ class Search:
         self._cells: dict[str, Cell] = {}  # by graph hash
 
     @property
+    def proxy(self) -> Cell:
+        """A run of the proxy's own network, for what all candidates share: data and threads."""
+        return self._cell(from_tree(self.base, origin=self.config.recipe), "proxy")
+
+    def replay(self) -> None:
+        """Take in what the store has, as far as it goes without a run that it lacks."""
+        for cell in self.cells():
+            if cell is None:
+                return
+
+    @property
     def is_complete(self) -> bool:
         """Whether every sample has its reward."""
         return len(self.tried) == self.config.samples

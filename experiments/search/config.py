@@ -34,7 +34,7 @@ class SearchConfig:
     seed: int = 0
     lag: int = 4
     macs_m: float | None = None
-    recipe: str = "retinanet"
+    recipe: str = "proxy"
     profile: str = "proxy"
     reward: Reward = "AP"
     run_seed: int = 0

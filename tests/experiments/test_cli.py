@@ -13,7 +13,18 @@ from experiments import inspection
 from experiments.study import PaperValue
 
 COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
-COMMANDS += ["show", "predict", "export", "import", "bench", "speed", "ledger", "compare"]
+COMMANDS += [
+    "show",
+    "predict",
+    "export",
+    "import",
+    "bench",
+    "speed",
+    "ledger",
+    "compare",
+    "search",
+    "search-report",
+]
 COMMANDS += ["data prepare", "doctor"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,13 @@ import pytest
 from experiments.counting import counts
 from experiments.errors import UserError
 from experiments.recipe import to_tree
-from experiments.search.candidates import LOST, Search
+from experiments.search.candidates import LOST, Search, Tried
 from experiments.search.config import SearchConfig, hold, read_config
+from experiments.search.report import best_so_far, front, level_shares, standings
 from experiments.store import Failure, Result, Store, write_failure, write_result
 from experiments.study import Cell
+from spinenet import genotype as genotypes
+from spinenet.search.space import space
 
 CONFIG = SearchConfig(space="fish", controller="evolution", samples=60, lag=3, profile="smoke")
 
@@ -167,3 +171,53 @@ class TestConfig:
     def test_a_search_that_is_not_there(self, tmp_path):
         with pytest.raises(UserError, match="no such search"):
             read_config(tmp_path)
+
+
+class TestReport:
+    @pytest.fixture
+    def tried(self, store: Store) -> list[Tried]:
+        search = Search(CONFIG, store)
+        carried_out(search, 2, np.random.default_rng(0))
+        return search.tried
+
+    def test_the_best_come_first_and_each_network_once(self, tried):
+        found = standings(tried)
+        rewards = [one.reward for one in found]
+        assert rewards == sorted(rewards, reverse=True)
+        assert len({one.run_id for one in found}) == len(found)
+        assert best_so_far(tried)[-1] == rewards[0]
+
+    def test_nothing_cheaper_is_better_than_the_front(self, tried):
+        found = standings(tried)
+        sized = [replace(one, macs_m=float(i * 7 % 11)) for i, one in enumerate(found)]
+        kept = front(sized)
+        for one in sized:
+            beaten = any(o.macs_m <= one.macs_m and o.reward > one.reward for o in sized)
+            alike = any(o != one and (o.macs_m, o.reward) == (one.macs_m, one.reward) for o in kept)
+            assert (one in kept) != (beaten or alike)
+
+    def test_shares_of_levels_are_those_of_the_space(self, tried):
+        shares = level_shares(tried)  # the fish has one order, so nothing can move
+        assert {level: late for level, (_, late) in shares.items()} == pytest.approx(
+            {2: 0.1, 3: 0.3, 4: 0.5, 5: 0.1}
+        )
+
+
+def test_a_search_on_the_command_line(run, tmp_path):
+    where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
+    asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--lag", "2")
+    code, out, _ = run(*asked, "--controller", "random", "--samples", "3", "--json", *where)
+    assert code == 0
+    first = json.loads(out)
+    assert first["tried"] == len(first["best_so_far"]) == 3
+    code, out, _ = run(
+        "search-report", "mine", "--json", "--export", tmp_path / "mine.yaml", *where
+    )
+    assert json.loads(out) == first
+    best = genotypes.load(tmp_path / "mine.yaml")
+    assert best.name == "mine"
+    assert "3 samples of random" in best.source
+    assert space("fish").decode(space("fish").encode(best)).content() == best.content()
+    code, _, err = run(*asked, "--controller", "policy", *where)
+    assert code == 2
+    assert "controller is 'random', not 'policy'" in err

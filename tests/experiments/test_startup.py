@@ -140,7 +140,8 @@ def test_runs_that_nobody_asked_for_are_not_opened(crowded, looks, rows):
     assert looks == {"read": 15, "listed": 1}
 
 
-def test_a_network_is_counted_once_for_all_its_seeds(crowded, monkeypatch):
+def test_a_network_is_counted_once_for_all_its_seeds(crowded, monkeypatch, tmp_path):
+    monkeypatch.setenv("SPINENET_CACHE", str(tmp_path))
     study, selection, _, root = crowded
     here = next(Store(root).results()).environment["processor"]
     monkeypatch.setattr("experiments.pricing.processor", lambda: here)

@@ -1,0 +1,196 @@
+"""search, search-report: find a network on a budget, and say what was found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from experiments.cli.options import RUNS, JsonOption, RunsOption, WandbOption
+from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments.search.candidates import Search
+
+SEARCHES = Path("searches")
+FolderOption = Annotated[Path, typer.Option("--searches", help="Folder of the searches.")]
+NameArgument = Annotated[str, typer.Argument(help="The search's name.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(search)
+    app.command(name="search-report")(report)
+
+
+def search(
+    name: NameArgument,
+    space: Annotated[
+        str, typer.Option(help="spinenet, r0-sp53, r23-sp30, r14-sp39, r35-sp18, hourglass, fish.")
+    ] = "spinenet",
+    controller: Annotated[str, typer.Option(help="policy, evolution or random.")] = "policy",
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Networks to try.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the controller.")] = 0,
+    lag: Annotated[
+        int, typer.Option(min=1, help="Samples under way at most; decides what is learned when.")
+    ] = 4,
+    macs_m: Annotated[
+        float | None, typer.Option(help="Most multiply-adds, 1e6, of the proxy network.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe of the proxy.")] = "proxy",
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Size of the proxy.")] = "proxy",
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once.")] = None,
+    runs: RunsOption = RUNS,
+    searches: FolderOption = SEARCHES,
+    wandb: WandbOption = "disabled",
+    as_json: JsonOption = False,
+) -> None:
+    """Search an architecture, or go on with a search: each candidate is an ordinary run.
+
+    Example: spinenet search mine --space r0-sp53 --controller evolution --samples 200
+    """
+    from experiments.search.candidates import Search
+    from experiments.search.config import SearchConfig, hold
+    from experiments.store import Store
+
+    config = SearchConfig(
+        space=space,
+        controller=controller,  # type: ignore[arg-type]
+        samples=samples,
+        seed=seed,
+        lag=lag,
+        macs_m=macs_m,
+        recipe=recipe,
+        profile=profile,
+        reward="top1" if recipe == "classifier" else "AP",
+    )
+    made = Search(config, Store(runs))
+    hold(searches / name, config)
+    _carry_out(made, jobs, wandb)
+    _show(made, as_json)
+
+
+def report(
+    name: NameArgument,
+    runs: RunsOption = RUNS,
+    searches: FolderOption = SEARCHES,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write the best network as a genotype file.")
+    ] = None,
+    draw: Annotated[
+        Path | None, typer.Option("--draw", help="Draw the best network: an SVG or PNG file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a search has found so far, from its finished runs.
+
+    Example: spinenet search-report mine --export mine.yaml
+    """
+    from experiments.search.candidates import Search
+    from experiments.search.config import read_config
+    from experiments.store import Store
+
+    made = Search(read_config(searches / name), Store(runs))
+    made.replay()
+    _show(made, as_json)
+    if export is not None or draw is not None:
+        _write_best(made, name, export, draw)
+
+
+def _carry_out(made: Search, jobs: int | None, wandb: str) -> None:
+    """Run what the search asks for, as it asks."""
+    from datamodules import open_data
+    from experiments.cli.render import SearchProgress, progress_console
+    from experiments.executors.local import default_workers, run_as_asked
+    from experiments.training import Runtime
+
+    with progress_console.status("preparing the data"):
+        open_data(made.proxy.recipe.data.source).prepare()
+    workers = jobs or default_workers([made.proxy] * made.config.lag)
+    runtime = Runtime(wandb=wandb, group=made.config.profile)  # type: ignore[arg-type]
+    pending = made.cells()
+    try:
+        with SearchProgress(made) as progress:
+            run_as_asked(
+                lambda: next(pending, None), made.store, lambda _: runtime, workers, progress.watch
+            )
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished runs are kept, the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    if progress.failures:
+        cell, failure = progress.failures[0]
+        raise UserError(
+            f"{cell.label}: {failure.error}: {failure.message}; failure.json in its folder has the "
+            "traceback, the same command tries it again"
+        )
+
+
+def _show(made: Search, as_json: bool) -> None:
+    from experiments.search.report import (
+        MOST_ROWS,
+        best_so_far,
+        front,
+        level_shares,
+        share_outside_training,
+        standings,
+    )
+
+    found = standings(made.tried)
+    if as_json:
+        body: dict[str, Any] = {
+            "config": asdict(made.config),
+            "tried": len(made.tried),
+            "best_so_far": best_so_far(made.tried),
+            "networks": [asdict(one) for one in found],
+            "front": [one.run_id for one in front(found)],
+            "level_shares": level_shares(made.tried) if made.tried else {},
+            "share_outside_training": share_outside_training(made.tried),
+        }
+        typer.echo(json.dumps(body, indent=1))
+        return
+    from experiments.cli.render import console, table
+
+    console.print(f"{len(made.tried)} of {made.config.samples} samples, {len(found)} networks")
+    header = ["network", "sample", made.config.reward, "MACs M", "params M", "levels"]
+    on_front = {one.run_id for one in front(found)}
+    rows = [
+        [
+            f"{one.name}{' *' if one.run_id in on_front else ''}",
+            str(one.number),
+            f"{one.reward:.1f}",
+            f"{one.macs_m:.0f}",
+            f"{one.params_m:.2f}",
+            one.levels,
+        ]
+        for one in found[:MOST_ROWS]
+    ]
+    console.print(table(header, rows))
+    console.print("* no cheaper network is better. Levels: of the blocks in order.", style="dim")
+
+
+def _write_best(made: Search, name: str, export: Path | None, draw: Path | None) -> None:
+    """The best network so far as a file that studies can name, and as a drawing."""
+    from dataclasses import replace
+
+    from experiments.search.report import standings
+    from experiments.store import write_atomically
+
+    found = standings(made.tried)
+    if not found:
+        raise UserError(f"{name}: no sample has been trained yet; there is no best network")
+    best = next(t.candidate for t in made.tried if t.candidate.number == found[0].number)
+    budget = f"{len(made.tried)} samples of {made.config.controller}, seed {made.config.seed}"
+    source = f"our search in the space {made.config.space}: {budget}, profile {made.config.profile}"
+    genotype = replace(best.genotype, name=name, source=source)
+    if export is not None:
+        write_atomically(export, genotype.to_yaml())
+        typer.echo(f"written to {export}", err=True)
+    if draw is not None:
+        from spinenet.drawing import draw as drawn
+        from spinenet.drawing import save
+
+        save(drawn(genotype), draw)
+        typer.echo(f"drawn to {draw}", err=True)

@@ -1,0 +1,73 @@
+"""A study as a picture: each variant's metric over seeds beside what it costs.
+
+On the left the mean and its 95 % interval as measured in the profile; on the right multiply-adds at
+the paper's own size, counted (the bar) and printed (the mark). The paper's accuracy is left out: it
+is that of other data, and only steps compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.errors import UserError
+from experiments.tables import Report, Row
+from spinenet.drawing import GREY
+
+BLUE, ORANGE = "#0072b2", "#e69f00"  # Okabe and Ito's, as in the drawings of networks
+ROW, HEAD = 0.38, 1.0  # inches
+
+
+def figure(report: Report) -> Figure:
+    """The report drawn, a line per variant. Raises UserError where nothing has run."""
+    rows = [row for row in report.rows if report.metric in row.measured]
+    if not rows:
+        raise UserError(
+            f"{report.study.id}: no run of profile {report.profile} to draw; run it first, or name "
+            "its folder by --runs"
+        )
+    drawn = Figure(figsize=(7.6, ROW * len(rows) + HEAD), layout="constrained")
+    left, right = drawn.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    _measured(left, rows, report)
+    _counted(right, rows)
+    left.set_yticks(range(len(rows)), [row.variant.label for row in rows])
+    left.set_ylim(len(rows) - 0.5, -0.5)
+    for axes in (left, right):
+        _dress(axes)
+    return drawn
+
+
+def _measured(axes: Axes, rows: Sequence[Row], report: Report) -> None:
+    """Mean and interval; one seed has no interval and is drawn hollow."""
+    for place, row in enumerate(rows):
+        found = row.measured[report.metric]
+        alone: dict[str, Any] = {"mfc": "none"} if found.half is None else {}
+        error = [[0.0 if found.half is None else found.half]] * 2
+        axes.errorbar(found.mean, place, xerr=error, fmt="o", color=BLUE, capsize=3, **alone)
+    axes.set_xlim(left=min(0.0, *(row.measured[report.metric].low or 0.0 for row in rows)))
+    axes.set_xlabel(f"{report.metric} on {report.data}, {report.profile}: mean, 95 % interval")
+
+
+def _counted(axes: Axes, rows: Sequence[Row]) -> None:
+    """Bars of what is counted, marks of what is printed."""
+    counted = [row.full.macs_b if row.full else 0.0 for row in rows]
+    axes.barh(range(len(rows)), counted, color=GREY, alpha=0.7, height=0.5, label="counted")
+    printed = [(p.value, i) for i, row in enumerate(rows) if (p := row.paper("macs_b"))]
+    if printed:
+        values, places = zip(*printed, strict=True)
+        axes.plot(values, places, ls="none", marker="d", color=ORANGE, label="printed")
+    axes.set_xlabel("multiply-adds, 1e9, full size")
+    axes.legend(frameon=False, labelcolor=GREY, fontsize=8, loc="best")
+
+
+def _dress(axes: Axes) -> None:
+    """Grey, which reads on white and on black."""
+    axes.tick_params(colors=GREY, labelsize=9, length=0)
+    axes.xaxis.label.set(color=GREY, size=9)
+    axes.grid(axis="x", color=GREY, alpha=0.25)
+    axes.set_axisbelow(True)
+    for side in axes.spines.values():
+        side.set_visible(False)
