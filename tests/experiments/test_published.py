@@ -108,7 +108,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "mask-rcnn": SMALL_PYRAMID
     | {"model.rpn": {"filters": 8} | SMALL_REGIONS}
     | {"model.rois.samples": 16, "model.box": {"filters": 8, "fc": 16}, "model.mask.filters": 8},
-    "classifier": {"data.transform.side": 64},
+    # At 64 a convolution of stride 2 meets a map of one cell, where oneDNN's gradient in bf16 is
+    # not to be trusted: it reads memory that nothing has written.
+    "classifier": {"data.transform.side": 128},
 }
 
 
