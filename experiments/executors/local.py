@@ -27,6 +27,9 @@ from experiments.training import Runtime, train
 
 Watch = Callable[[Cell, Event], None]
 
+# What runs need and import late; the last is what wandb.init imports, for most of a second.
+PRELOADED = ["experiments.training", "timm", "torchvision", "wandb", "wandb.sdk.launch"]
+
 # Bytes; an embedded run with its libraries and decoded pictures stays under this.
 MEMORY_PER_RUN = 2 * 2**30
 
@@ -91,7 +94,7 @@ def run_as_asked(
     """
     context = multiprocessing.get_context("forkserver")
     # timm and torchvision are imported late elsewhere; here each run would pay for them.
-    context.set_forkserver_preload(["experiments.training", "timm", "torchvision", "wandb"])
+    context.set_forkserver_preload(PRELOADED)
     running: list[_Job] = []
     free = list(range(workers))  # a slot is a GPU where there are any
     try:
