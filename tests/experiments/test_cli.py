@@ -13,17 +13,8 @@ from experiments import inspection
 from experiments.study import PaperValue
 
 COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
-COMMANDS += [
-    "show",
-    "predict",
-    "export",
-    "import",
-    "bench",
-    "speed",
-    "ledger",
-    "compare",
-    "dashboard",
-]
+COMMANDS += ["show", "predict", "export", "import", "bench", "speed", "ledger", "compare"]
+COMMANDS += ["dashboard"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
