@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.dashboard.export import export
+from experiments.store import Failure, lock, write_failure
 from tests.experiments.dashboard.conftest import ROOT, STORES
 from tests.experiments.dashboard.test_server import serving
 
@@ -99,20 +101,34 @@ def test_a_count_of_the_overview_opens_the_ledger_at_that_status(tab, served):
     assert len(column(tab, "#ledger", 5)) > 500
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_a_serious_barrier(tab, served, scheme):
+def barriers(tab) -> list[tuple[str, str]]:
+    """What axe finds serious on the open page."""
     from axe_playwright_python.sync_playwright import Axe
 
+    found = Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
+    serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in serious]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier(tab, served, scheme):
     tab.emulate_media(color_scheme=scheme)
     for path in PAGES:
         tab.goto(served + path)
-        violations = Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
-        found = [
-            (path, v["id"], v["nodes"][0]["html"][:200])
-            for v in violations
-            if v["impact"] in ("serious", "critical")
-        ]
-        assert found == []
+        assert barriers(tab) == [], path
+
+
+def test_what_runs_and_what_went_wrong_has_no_barrier_either(tab, tmp_path, write):
+    write_failure(tmp_path / ("r50-" + "1" * 12), Failure("ValueError", "no", "Traceback: 7"))
+    (write("2" * 12) / "result.json").write_text("{")
+    running = tmp_path / ("r50-" + "3" * 12)
+    with serving([tmp_path]) as server, lock(running):
+        now = {"step": 5, "total": 10, "batch_size": 8, "begun": 0, "begun_at_step": 0}
+        (running / "progress.json").write_text(json.dumps({**now, "updated": 1}))
+        for path in ("index.html", f"run/{'1' * 12}.html", f"run/{'3' * 12}.html"):
+            tab.goto(server.url + path)
+            assert tab.locator("#running progress").count() == 1
+            assert barriers(tab) == [], path
 
 
 @pytest.mark.parametrize("width", [360, 1280])
