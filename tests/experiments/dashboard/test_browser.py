@@ -62,6 +62,12 @@ def pages(tmp_path_factory, site) -> Path:
     return folder
 
 
+def follow(tab, link) -> None:
+    """Click a link and wait until its page and script are there."""
+    with tab.expect_navigation(wait_until="load"):
+        link.click()
+
+
 def column(tab, table: str, number: int) -> list[str]:
     return tab.locator(f"{table} tbody tr:visible > :nth-child({number})").all_inner_texts()
 
@@ -82,10 +88,10 @@ def test_a_table_sorts_by_number_both_ways_and_filters(tab, served):
 
 def test_a_cell_leads_to_its_runs_and_a_run_to_its_model(tab, served):
     tab.goto(f"{served}study/ladder.html")
-    tab.locator("#t-embedded tbody tr").nth(2).locator("td.seeds a").first.click()
+    follow(tab, tab.locator("#t-embedded tbody tr").nth(2).locator("td.seeds a").first)
     assert tab.url.endswith("run/b6e7c85b642f.html")
     assert tab.locator("h1").inner_text() == "+ connections (R0-SP53), seed 0"
-    tab.get_by_role("link", name="model r0-sp53").click()
+    follow(tab, tab.get_by_role("link", name="model r0-sp53"))
     assert tab.locator("h1").inner_text() == "r0-sp53"
     assert tab.locator("img").evaluate("image => image.decode().then(() => image.width)") > 100
 
@@ -94,7 +100,7 @@ def test_a_count_of_the_overview_opens_the_ledger_at_that_status(tab, served):
     tab.goto(served)
     line = tab.locator("tr", has_text="contradicted").filter(has_text="opposite")
     count = line.locator("td a").inner_text()
-    line.locator("td a").click()
+    follow(tab, line.locator("td a"))
     assert tab.url.endswith("ledger.html#status=contradicted")
     assert len(column(tab, "#ledger", 5)) == int(count)
     tab.get_by_label("Status").select_option("")
@@ -145,9 +151,9 @@ def test_the_export_opens_from_disk_without_a_network(tab, pages):
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto((pages / "index.html").as_uri())
     assert tab.locator("h1").inner_text() == "Overview"
-    tab.locator("#claims tbody a").first.click()
+    follow(tab, tab.locator("#claims tbody a").first)
     tab.get_by_label("Show variants with").first.fill("pyramid")
-    tab.locator("#t-embedded td.seeds a").first.click()
+    follow(tab, tab.locator("#t-embedded td.seeds a").first)
     assert "run" in tab.locator(".lead").inner_text()
     assert tab.locator("#connection").inner_text() == "exported"
     assert tab.evaluate("getComputedStyle(document.body).margin") == "0px"  # the style is there
