@@ -22,7 +22,10 @@ from experiments.store import write_atomically
 from experiments.study import Study
 from spinenet.complexity import Complexity
 
-CODE = (*Path(spinenet.__file__).parent.rglob("*.py"), Path(__file__).with_name("networks.py"))
+CODE = (
+    *Path(spinenet.__file__).parent.rglob("*.py"),
+    *(Path(__file__).with_name(name) for name in ("grid.py", "networks.py")),
+)
 
 
 def full_size_counts(
@@ -56,5 +59,5 @@ def _code_hash() -> str:
 def _read(path: Path) -> dict[str, Complexity]:
     try:
         return {key: Complexity(**value) for key, value in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -78,7 +78,7 @@ def test_counts_are_made_once_and_again_where_they_were_lost(tmp_path, monkeypat
     assert counts_cache.full_size_counts(studies, asked.append) == first
     assert len(asked) == 1
     (file,) = tmp_path.glob("counts-*.json")
-    file.write_text("{")
+    file.write_text("[]")
     assert counts_cache.full_size_counts(studies, asked.append) == first
     assert len(asked) == 2
 
