@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -81,7 +81,8 @@ def _path(recipe: Recipe, num_classes: int | None) -> Path:
 def _makers() -> str:
     """A hash of the sources of the networks, and of the versions of the libraries below them."""
     digest = hashlib.sha256(repr([version(name) for name in LIBRARIES]).encode())
-    for path in sorted(Path(config.__file__).parent.rglob("*.py")):
+    builder = Path(__file__).with_name("networks.py")
+    for path in sorted([builder, *Path(config.__file__).parent.rglob("*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -106,6 +107,18 @@ def count_full_size(
     return count_all(
         [(full_size(study, variant), study.classes) for study, variant in models], processes
     )
+
+
+def full_size_counts(
+    studies: Mapping[str, Study], on_new: Callable[[int], None] = lambda count: None
+) -> dict[str, Complexity]:
+    """Every network of the studies as STUDY/VARIANT. `on_new` hears how many have to be counted."""
+    models = [(study, variant) for study in studies.values() for variant in study.published]
+    jobs = [(full_size(study, variant), study.classes) for study, variant in models]
+    if new := len({path for path in (_path(*job) for job in jobs) if _read(path) is None}):
+        on_new(new)
+    names = [f"{study.id}/{variant.id}" for study, variant in models]
+    return dict(zip(names, count_all(jobs, free_cores()), strict=True))
 
 
 def count_all(jobs: Sequence[Job], processes: int = 1) -> list[Complexity]:

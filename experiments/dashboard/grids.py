@@ -33,8 +33,13 @@ class Grid:
 
     study: Study
     profile: Profile
-    source: DataSourceConfig | None
+    own_data: OwnData | None
     cells: tuple[Cell, ...]
+
+    @property
+    def source(self) -> DataSourceConfig | None:
+        """The user's data, if it is on them."""
+        return None if self.own_data is None else self.own_data[0]
 
     @property
     def anchor(self) -> str:
@@ -44,9 +49,11 @@ class Grid:
     @property
     def title(self) -> str:
         """The profile, and the data where they are not its own."""
-        if self.source is None:
+        if self.own_data is None:
             return self.profile.id
-        return f"{self.profile.id} on {self.source.kind} {getattr(self.source, 'root', '')}"
+        source, fingerprint = self.own_data
+        root = getattr(source, "root", "")
+        return f"{self.profile.id} on {source.kind} {root}, data {fingerprint[:8]}"
 
     def asked(self, snapshot: Snapshot) -> list[Cell]:
         """The cells of as many seeds as the profile asks for, or as were begun."""
@@ -128,14 +135,15 @@ class Grids:
         return self._on[source]
 
     def _grid(self, study: Study, profile: Profile, given: OwnData | None) -> Grid | None:
-        source, fingerprints = (None, {}) if given is None else (given[0], dict([given]))
+        source = None if given is None else given[0]
         selection = Selection(profile=profile, seeds=MOST_SEEDS, source=source)
         if needs_data(study, selection):
             return None  # its runs are found by the data that they were made of
         try:
-            return Grid(study, profile, source, tuple(cells(study, selection, fingerprints)))
+            found = cells(study, selection, dict([given] if given else []))
+            return Grid(study, profile, given, tuple(found))
         except (UserError, DataError):
-            if source is None:
+            if given is None:
                 raise
             return None  # a classification study has no cells on boxes
 

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from experiments.counts_cache import full_size_counts
+from experiments.counting import full_size_counts
 from experiments.dashboard import model_page, pages, run_page, study_page
 from experiments.dashboard.evidence import Unavailable
 from experiments.dashboard.grids import Grids

@@ -13,20 +13,8 @@ from experiments import inspection
 from experiments.study import PaperValue
 
 COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
-COMMANDS += [
-    "show",
-    "predict",
-    "export",
-    "import",
-    "bench",
-    "speed",
-    "ledger",
-    "compare",
-    "search",
-    "search-report",
-    "dashboard",
-]
-COMMANDS += ["data prepare", "doctor"]
+COMMANDS += ["show", "predict", "export", "import", "bench", "speed", "ledger", "compare"]
+COMMANDS += ["search", "search-report", "dashboard", "data prepare", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,7 +10,7 @@ import pytest
 from datamodules import TransformConfig
 from experiments import counting
 from experiments.compose import from_tree, load_recipe
-from experiments.counting import count_full_size, counts
+from experiments.counting import count_full_size, counts, full_size_counts
 from experiments.recipe import Recipe
 from experiments.study_file import load_study
 from spinenet.counts import Complexity
@@ -79,3 +79,13 @@ def test_many_are_counted_in_order_whatever_is_known_already(cache):
     for path in sorted(cache.iterdir())[::2]:
         path.unlink()
     assert count_full_size(models, processes=2) == expected
+
+
+def test_the_networks_of_studies_are_counted_when_they_are_new(cache):
+    studies, told = {"ladder": load_study("ladder")}, []
+    made = full_size_counts(studies, told.append)
+    assert made["ladder/spinenet-49"].macs_b == pytest.approx(85.28, abs=0.01)
+    assert full_size_counts(studies, told.append) == made
+    next(cache.iterdir()).unlink()
+    assert full_size_counts(studies, told.append) == made
+    assert told == [len(made), 1]

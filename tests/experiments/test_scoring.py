@@ -12,7 +12,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from datamodules import CocoIndex, ImageRecord
 from datamodules.masks import decode, encode, rle
-from experiments.scoring import paste_masks, score, to_coco
+from experiments.scoring import paste_masks, precision_by_recall, score, to_coco
 from spinenet.detection.postprocess import Detections
 
 
@@ -69,6 +69,18 @@ def test_hotcoco_equals_pycocotools_on_crowds_ties_empties_and_long_lists(seed):
     assert fast.metrics == pytest.approx(exact.metrics, abs=1e-9)
     assert fast.by_class == pytest.approx(exact.by_class, abs=1e-9)
     assert exact.metrics["AP"] > 0
+
+
+def test_the_area_under_precision_over_recall_is_ap():
+    index, rows = random_case(0)
+    metrics, curves = score(index, rows).metrics, precision_by_recall(index, rows)
+    areas = {name: np.mean([p for _, p in curve]) for name, curve in curves.items()}
+    assert areas["IoU 0.50"] == pytest.approx(metrics["AP50"], abs=1e-9)
+    assert areas["IoU 0.75"] == pytest.approx(metrics["AP75"], abs=1e-9)
+    assert areas["mean of 0.50 to 0.95"] == pytest.approx(metrics["AP"], abs=1e-9)
+    recalls = [recall for recall, _ in curves["IoU 0.50"]]
+    assert (recalls[0], recalls[-1], len(recalls)) == (0, 100, 101)
+    assert precision_by_recall(index, []) == {}
 
 
 def ellipse(x1, y1, x2, y2) -> np.ndarray:

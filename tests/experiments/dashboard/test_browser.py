@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.dashboard.export import export
+from experiments.store import Failure, lock, write_failure
 from tests.experiments.dashboard.conftest import ROOT, STORES
 from tests.experiments.dashboard.test_server import serving
 
@@ -60,6 +62,12 @@ def pages(tmp_path_factory, site) -> Path:
     return folder
 
 
+def follow(tab, link) -> None:
+    """Click a link and wait until its page and script are there."""
+    with tab.expect_navigation(wait_until="load"):
+        link.click()
+
+
 def column(tab, table: str, number: int) -> list[str]:
     return tab.locator(f"{table} tbody tr:visible > :nth-child({number})").all_inner_texts()
 
@@ -80,10 +88,10 @@ def test_a_table_sorts_by_number_both_ways_and_filters(tab, served):
 
 def test_a_cell_leads_to_its_runs_and_a_run_to_its_model(tab, served):
     tab.goto(f"{served}study/ladder.html")
-    tab.locator("#t-embedded tbody tr").nth(2).locator("td.seeds a").first.click()
+    follow(tab, tab.locator("#t-embedded tbody tr").nth(2).locator("td.seeds a").first)
     assert tab.url.endswith("run/b6e7c85b642f.html")
     assert tab.locator("h1").inner_text() == "+ connections (R0-SP53), seed 0"
-    tab.get_by_role("link", name="model r0-sp53").click()
+    follow(tab, tab.get_by_role("link", name="model r0-sp53"))
     assert tab.locator("h1").inner_text() == "r0-sp53"
     assert tab.locator("img").evaluate("image => image.decode().then(() => image.width)") > 100
 
@@ -92,27 +100,41 @@ def test_a_count_of_the_overview_opens_the_ledger_at_that_status(tab, served):
     tab.goto(served)
     line = tab.locator("tr", has_text="contradicted").filter(has_text="opposite")
     count = line.locator("td a").inner_text()
-    line.locator("td a").click()
+    follow(tab, line.locator("td a"))
     assert tab.url.endswith("ledger.html#status=contradicted")
     assert len(column(tab, "#ledger", 5)) == int(count)
     tab.get_by_label("Status").select_option("")
     assert len(column(tab, "#ledger", 5)) > 500
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_a_serious_barrier(tab, served, scheme):
+def barriers(tab) -> list[tuple[str, str]]:
+    """What axe finds serious on the open page."""
     from axe_playwright_python.sync_playwright import Axe
 
+    found = Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
+    serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in serious]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier(tab, served, scheme):
     tab.emulate_media(color_scheme=scheme)
     for path in PAGES:
         tab.goto(served + path)
-        violations = Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
-        found = [
-            (path, v["id"], v["nodes"][0]["html"][:200])
-            for v in violations
-            if v["impact"] in ("serious", "critical")
-        ]
-        assert found == []
+        assert barriers(tab) == [], path
+
+
+def test_what_runs_and_what_went_wrong_has_no_barrier_either(tab, tmp_path, write):
+    write_failure(tmp_path / ("r50-" + "1" * 12), Failure("ValueError", "no", "Traceback: 7"))
+    (write("2" * 12) / "result.json").write_text("{")
+    running = tmp_path / ("r50-" + "3" * 12)
+    with serving([tmp_path]) as server, lock(running):
+        now = {"step": 5, "total": 10, "batch_size": 8, "begun": 0, "begun_at_step": 0}
+        (running / "progress.json").write_text(json.dumps({**now, "updated": 1}))
+        for path in ("index.html", f"run/{'1' * 12}.html", f"run/{'3' * 12}.html"):
+            tab.goto(server.url + path)
+            assert tab.locator("#running progress").count() == 1
+            assert barriers(tab) == [], path
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -129,9 +151,9 @@ def test_the_export_opens_from_disk_without_a_network(tab, pages):
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto((pages / "index.html").as_uri())
     assert tab.locator("h1").inner_text() == "Overview"
-    tab.locator("#claims tbody a").first.click()
+    follow(tab, tab.locator("#claims tbody a").first)
     tab.get_by_label("Show variants with").first.fill("pyramid")
-    tab.locator("#t-embedded td.seeds a").first.click()
+    follow(tab, tab.locator("#t-embedded td.seeds a").first)
     assert "run" in tab.locator(".lead").inner_text()
     assert tab.locator("#connection").inner_text() == "exported"
     assert tab.evaluate("getComputedStyle(document.body).margin") == "0px"  # the style is there

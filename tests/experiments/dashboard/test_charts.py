@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
-
-from experiments import counts_cache
 from experiments.dashboard import charts
 from experiments.dashboard.charts import Line, Mark, line_chart, scatter, strip, strip_at
 from experiments.dashboard.curves import _binned, mean_line
-from experiments.study_file import load_study
 
 
 def test_a_line_reaches_from_axis_to_axis_and_up_is_more():
@@ -68,22 +64,3 @@ def test_a_long_curve_becomes_a_short_one_with_the_same_end():
     assert 60 <= len(short) <= 120
     assert short[-1][0] == 999
     assert short[0] == (8.0, 4.0)
-
-
-def test_counts_are_made_once_and_again_where_they_were_lost(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPINENET_CACHE", str(tmp_path))
-    studies, asked = {"activations": load_study("activations")}, []
-    first = counts_cache.full_size_counts(studies, asked.append)
-    assert asked
-    assert counts_cache.full_size_counts(studies, asked.append) == first
-    assert len(asked) == 1
-    (file,) = tmp_path.glob("counts-*.json")
-    file.write_text("{")
-    assert counts_cache.full_size_counts(studies, asked.append) == first
-    assert len(asked) == 2
-
-
-def test_a_count_is_that_of_the_network(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPINENET_CACHE", str(tmp_path))
-    made = counts_cache.full_size_counts({"ladder": load_study("ladder")})
-    assert made["ladder/spinenet-49"].macs_b == pytest.approx(85.28, abs=0.005)

@@ -247,10 +247,9 @@ def test_what_a_run_says_stays_text(write, tmp_path):
 
 def test_a_failure_shows_its_traceback_on_the_overview(tmp_path):
     write_failure(tmp_path / ("r50-" + "2" * 12), Failure("ValueError", "no", "Traceback: line 7"))
-    details = page(Site([tmp_path]), "index.html").all("details")
-    shown = [d for d in details if "ValueError: no" in d.words]
-    assert len(shown) == 1
-    assert "Traceback: line 7" in shown[0].all("pre")[0].text
+    parsed = page(Site([tmp_path]), "index.html")
+    assert "✗ failed r50: ValueError: no" in [p.words for p in parsed.all("p")]
+    assert [pre.text for pre in parsed.all("pre")] == ["Traceback: line 7"]
 
 
 def test_a_result_that_changes_is_read_again(write, tmp_path):
@@ -282,21 +281,16 @@ def test_a_run_that_goes_on_shows_how_far_it_is(tmp_path):
 
 
 def test_runs_on_a_users_data_are_a_section_though_the_data_are_gone(write, tmp_path):
-    source = {"kind": "coco", "root": "/nowhere/my_folder"}
-    study, profile = load_study("ladder"), load_profile("smoke")
-    own = CocoFolderConfig(root=source["root"])
-    selection = Selection(profile=profile, seeds=1, source=own)
-    for cell in cells(study, selection, {own: "f" * 64}):
-        write(
-            cell.run_id,
-            cell.recipe.name,
-            recipe=to_tree(cell.recipe),
-            data_fingerprint="f" * 64,
-        )
+    own = CocoFolderConfig(root="/nowhere/my_folder")
+    selection = Selection(profile=load_profile("smoke"), seeds=1, source=own)
+    for fingerprint in ("e" * 64, "f" * 64):  # the folder's content was changed in between
+        for cell in cells(load_study("ladder"), selection, {own: fingerprint}):
+            tree = to_tree(cell.recipe)
+            write(cell.run_id, cell.recipe.name, recipe=tree, data_fingerprint=fingerprint)
     parsed = page(Site([tmp_path]), "study/ladder.html")
     heads = [h.words for h in parsed.all("h2")]
-    assert "smoke on coco /nowhere/my_folder" in heads
-    assert "5 of 5 runs complete" in parsed.words
+    assert heads == [f"smoke on coco /nowhere/my_folder, data {k * 8}" for k in "ef"]
+    assert parsed.words.count("5 of 5 runs complete") == 2
 
 
 def test_a_study_of_ones_own_has_a_page(tmp_path):
