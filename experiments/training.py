@@ -52,7 +52,7 @@ from experiments.store import (
 )
 from experiments.study import PaperValue
 from experiments.tasks import DataModule, datamodule, make_module
-from experiments.tracked_media import Drawing, media, start_drawing
+from experiments.tracked_media import media, start_drawing
 from experiments.tracking import HistoryLogger, SafeWandbLogger, WandbMode, rows, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import Complexity, complexity
@@ -121,13 +121,7 @@ def train(
 def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send) -> Result:
     start = time.perf_counter()
     torch.set_num_threads(recipe.train.threads)
-    facts = environment()
-    write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
-    write_atomically(folder / "environment.json", json.dumps(facts, indent=1))
-    log.info(
-        "run %s (%s), commit %s, on %s", run_id, recipe.name, facts["commit"][:10], device_name()
-    )
-
+    facts = _begin(recipe, run_id, folder)
     data = datamodule(recipe, runtime.num_workers)
     data.prepare_data()
     data.setup("fit")
@@ -144,9 +138,7 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
 
     report = Report(send)
     tracker = _tracker(recipe, run_id, folder, runtime, counts, facts)
-    drawing: Drawing | None = None
-    if tracker:
-        drawing = tracker.attempt(lambda: start_drawing(recipe, folder / "wandb"))
+    drawing = tracker.attempt(lambda: start_drawing(recipe, folder / "wandb")) if tracker else None
     callbacks: list[Callback] = [report, FiniteLoss()]
     if tracker and runtime.wandb_artifacts:
         callbacks.append(BestWeights(folder, write))
@@ -186,6 +178,17 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         result = _conclude(tracker, result, folder, runtime)
     write_result(folder, result)
     return result
+
+
+def _begin(recipe: Recipe, run_id: str, folder: Path) -> dict[str, Any]:
+    """Write down what is run and where; the latter."""
+    facts = environment()
+    write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
+    write_atomically(folder / "environment.json", json.dumps(facts, indent=1))
+    log.info(
+        "run %s (%s), commit %s, on %s", run_id, recipe.name, facts["commit"][:10], device_name()
+    )
+    return facts
 
 
 def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:

@@ -149,7 +149,9 @@ class Grids:
 
 
 def _sources(snapshot: Snapshot) -> list[OwnData]:
-    """The users' data sets that complete runs name; one that is no more is known by its results."""
+    """The users' data sets that complete runs name, in the order of their descriptions; one that is
+    no more is known by its results.
+    """
     found: dict[str, OwnData] = {}
     for result in snapshot.results():
         tree = result.recipe["data"]["source"]
@@ -158,7 +160,7 @@ def _sources(snapshot: Snapshot) -> list[OwnData]:
             with suppress(ValidationError):
                 source = TypeAdapter(DataSourceConfig).validate_python(tree)
                 found[key] = (source, result.data_fingerprint)
-    return list(found.values())
+    return [found[key] for key in sorted(found)]
 
 
 def slug(text: str) -> str:
