@@ -11,10 +11,18 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules import CocoIndex
+from datamodules import CocoIndex, DigitsConfig, TransformConfig
 from experiments.module import DetectionModule
 from experiments.optimizer import add_l2, build_optimizer
-from experiments.recipe import OptimConfig, Recipe, TrainConfig, run_id
+from experiments.recipe import (
+    CLIPPED_L2_VERSION,
+    RECIPE_VERSION,
+    DataConfig,
+    OptimConfig,
+    Recipe,
+    TrainConfig,
+    _version,
+)
 from spinenet.backbone import SpineNetConfig
 from spinenet.detection.head import HeadConfig
 from spinenet.detection.retinanet import RetinaNetConfig, build_retinanet
@@ -117,7 +125,7 @@ def test_weight_decay_is_clipped_in_sgd_alone_and_only_where_there_is_clipping(
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_only_recipes_whose_weight_decay_is_clipped_have_new_ids():
-    changed, same = Recipe(), Recipe(optim=OptimConfig(clip_norm=0))
-    assert run_id(changed, "data") == "02acf6e3ea54"
-    assert run_id(same, "data") == "b49a0fd4e8c2"
+def test_only_recipes_whose_weight_decay_is_clipped_have_the_version_of_that():
+    data = DataConfig(DigitsConfig(side=128), TransformConfig(side=128, scale_jitter=(1.0, 1.0)))
+    changed, same = Recipe(data=data), Recipe(data=data, optim=OptimConfig(clip_norm=0))
+    assert (_version(changed), _version(same)) == (CLIPPED_L2_VERSION, RECIPE_VERSION)
