@@ -150,9 +150,16 @@ class SearchProgress(GridProgress):
         self.width = len(f"{made.proxy.study}-01234567 seed 0")
         self.progress.update(self.total, total=made.config.samples)
 
+    def __exit__(self, *exception: object) -> None:
+        self._count()
+        super().__exit__(*exception)
+
     def watch(self, cell: Cell, event: Event) -> None:
         """Take one event of one run."""
         super().watch(cell, event)
+        self._count()
+
+    def _count(self) -> None:
         best = max((tried.reward for tried in self.made.tried), default=0.0)
         shown = f"[bold]search, best {self.made.config.reward} {best:.1f}"
         self.progress.update(self.total, description=shown, completed=len(self.made.tried))
