@@ -142,7 +142,7 @@ def test_the_overview_draws_each_judged_claim_with_its_interval(every_page):
         "Cross-scale connections carry the permuted order",
     )
     label = next(s for s in line.values() if s.all("svg")).all("svg")[0].attributes["aria-label"]
-    assert label == "effect +39.0, from +35.1 to +42.9; in the paper +12.5"
+    assert label == "effect +39.1, from +36.8 to +41.4; in the paper +12.5"
 
 
 def changed(parsed: Element) -> dict[str, list[str]]:
