@@ -17,10 +17,8 @@ from experiments.errors import UserError
 from experiments.grid import collect
 from experiments.statistics import Estimate, estimate, welch
 from experiments.store import Result, Store, metric_values, read_result
-from experiments.study import Selection, Study, cells
+from experiments.study import MOST_SEEDS, Selection, Study, cells
 from experiments.study_file import load_profile, load_study
-
-MOST_SEEDS = 20
 
 
 @dataclass(frozen=True)

@@ -101,54 +101,52 @@ def full_size(study: Study, variant: Variant) -> Recipe:
 
 
 def count_full_size(
-    models: Sequence[tuple[Study, Variant]], processes: int = 1
+    models: Sequence[tuple[Study, Variant]],
+    processes: int = 1,
+    on_new: Callable[[int], None] = lambda count: None,
 ) -> list[Complexity]:
-    """The counts of each model, in order, by so many processes."""
-    return count_all(
-        [(full_size(study, variant), study.classes) for study, variant in models], processes
-    )
+    """The counts of each model, in order, by so many processes. `on_new` hears how many networks
+    have to be counted.
+    """
+    jobs = [(full_size(study, variant), study.classes) for study, variant in models]
+    return count_all(jobs, processes, on_new)
 
 
 def full_size_counts(
     studies: Mapping[str, Study], on_new: Callable[[int], None] = lambda count: None
 ) -> dict[str, Complexity]:
-    """Every network of the studies as STUDY/VARIANT. `on_new` hears how many have to be counted."""
+    """Every network of the studies as STUDY/VARIANT."""
     models = [(study, variant) for study in studies.values() for variant in study.published]
-    jobs = [(full_size(study, variant), study.classes) for study, variant in models]
-    if new := len({path for path in (_path(*job) for job in jobs) if _read(path) is None}):
-        on_new(new)
     names = [f"{study.id}/{variant.id}" for study, variant in models]
-    return dict(zip(names, count_all(jobs, free_cores()), strict=True))
+    return dict(zip(names, count_full_size(models, free_cores(), on_new), strict=True))
 
 
-def count_all(jobs: Sequence[Job], processes: int = 1) -> list[Complexity]:
-    """The counts of each recipe's network with so many outputs, in order."""
+def count_all(
+    jobs: Sequence[Job], processes: int = 1, on_new: Callable[[int], None] = lambda count: None
+) -> list[Complexity]:
+    """The counts of each recipe's network with so many outputs, in order; one network is counted
+    once.
+    """
     paths = [_path(*job) for job in jobs]
     found = {path: _read(path) for path in paths}
     new = {path: job for path, job in zip(paths, jobs, strict=True) if found[path] is None}
-    counted = _count_at_once(list(new.values()), processes) if new else []
-    found.update(zip(new, counted, strict=True))
+    if new:
+        on_new(len(new))
+        found.update(zip(new, _count_at_once(list(new.values()), processes), strict=True))
     return [known for path in paths if (known := found[path]) is not None]
 
 
 def macs_by_run(cells: Sequence[Cell]) -> dict[str, float]:
     """Multiply-adds in 1e9 of each cell's network by run id, with the classes of its data where
-    they are known and of the official head else. One network is counted once for all its runs.
+    they are known and of the official head else.
     """
-    jobs: dict[str, Job] = {}
-    network_of: dict[str, str] = {}
-    known: dict[tuple[str, str], str] = {}  # a variant's network is that of all its seeds
+    jobs: dict[tuple[str, str], Job] = {}  # a variant's network is that of all its seeds
     for cell in cells:
-        place = cell.study, cell.variant
-        if place not in known:
-            known[place] = json.dumps([plain(cell.recipe.model), cell.recipe.data.transform.side])
-            classes = EMBEDDED_CLASSES.get(cell.recipe.data.source.kind)
-            jobs.setdefault(known[place], (cell.recipe, classes))
-        network_of[cell.run_id] = known[place]
-    processes = free_cores() if len(jobs) > FEW else 1
-    counted = count_all(list(jobs.values()), processes)
-    macs_b = {network: found.macs_b for network, found in zip(jobs, counted, strict=True)}
-    return {run: macs_b[network] for run, network in network_of.items()}
+        classes = EMBEDDED_CLASSES.get(cell.recipe.data.source.kind)
+        jobs.setdefault((cell.study, cell.variant), (cell.recipe, classes))
+    counted = count_all(list(jobs.values()), free_cores() if len(jobs) > FEW else 1)
+    macs_b = {place: found.macs_b for place, found in zip(jobs, counted, strict=True)}
+    return {cell.run_id: macs_b[cell.study, cell.variant] for cell in cells}
 
 
 def longest_first(cells: Sequence[Cell]) -> list[Cell]:

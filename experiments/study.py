@@ -31,6 +31,7 @@ from experiments.protocols import protocols
 from experiments.recipe import DataConfig, Recipe, plain, run_id, semantic_fields
 
 Metric = Literal["AP", "mask/AP", "top1", "top5", "macs_b", "params_m"]
+MOST_SEEDS = 20  # looked for in a store by what takes whatever is there
 COUNTED: tuple[Metric, ...] = ("macs_b", "params_m")  # known without a run
 
 

@@ -17,6 +17,7 @@ from experiments.cli.options import (
     WandbArtifactsOption,
     WandbOption,
     for_studies,
+    interruptible,
     parse_duration,
     runnable,
 )
@@ -195,12 +196,8 @@ def _run(
     progress_console.print(f"{len(missing)} runs to train, {done} complete, {workers} at a time")
     _brief(missing, carried_out["weights"])
     of_run = runtimes(grids, missing, **carried_out)
-    try:
-        with GridProgress(missing) as progress:
-            left = run_cells(missing, store, of_run, workers, progress.watch, max_seconds)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished runs are kept, the same command goes on", err=True)
-        raise typer.Exit(130) from None
+    with interruptible(), GridProgress(missing) as progress:
+        left = run_cells(missing, store, of_run, workers, progress.watch, max_seconds)
     if left:
         typer.echo(f"{len(left)} runs not started in time; the same command goes on", err=True)
     return progress.failures

@@ -6,7 +6,8 @@ its selection; the command itself declares only what is its own.
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -112,6 +113,16 @@ def _shared(
             source = sources[0]  # what does not fit about it is said when the recipe is made
         asked.append((loaded, replace(selection, source=source)))
     return asked
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Of commands that train: what is finished is on disk when the user stops the rest."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished runs are kept, the same command goes on", err=True)
+        raise typer.Exit(130) from None
 
 
 def for_studies(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli.options import RUNS, JsonOption, RunsOption, WandbOption
+from experiments.cli.options import RUNS, JsonOption, RunsOption, WandbOption, interruptible
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -112,15 +112,11 @@ def _carry_out(made: Search, jobs: int | None, wandb: str) -> None:
     workers = jobs or default_workers([made.proxy] * made.config.lag)
     runtime = Runtime(wandb=wandb, group=made.config.profile)  # type: ignore[arg-type]
     pending = made.cells()
-    try:
-        with SearchProgress(made) as progress:
-            run_as_asked(
-                lambda: next(pending, None), made.store, lambda _: runtime, workers, progress.watch
-            )
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished runs are kept, the same command goes on", err=True)
-        raise typer.Exit(130) from None
-    if progress.failures:
+    with interruptible(), SearchProgress(made) as progress:
+        run_as_asked(
+            lambda: next(pending, None), made.store, lambda _: runtime, workers, progress.watch
+        )
+    if progress.failures and not made.is_complete:
         cell, failure = progress.failures[0]
         raise UserError(
             f"{cell.label}: {failure.error}: {failure.message}; failure.json in its folder has the "

@@ -16,9 +16,8 @@ from experiments.compose import Tree
 from experiments.dashboard.snapshot import Snapshot
 from experiments.errors import UserError
 from experiments.inspection import readable_difference
-from experiments.ledger.verdicts import MOST_SEEDS
 from experiments.recipe import to_tree
-from experiments.study import Cell, Profile, Selection, Study, cells, needs_data
+from experiments.study import MOST_SEEDS, Cell, Profile, Selection, Study, cells, needs_data
 from experiments.study_file import load_profile, load_study, shipped_profiles, shipped_studies
 
 Changed = dict[str, tuple[Any, Any]]  # a recipe's key → (there, here)

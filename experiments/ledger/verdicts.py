@@ -11,10 +11,19 @@ from experiments.grid import collect
 from experiments.ledger.entries import Counts, Entry, Status
 from experiments.ledger.printed import Sentence
 from experiments.store import Store
-from experiments.study import COUNTED, Cell, Claim, Profile, Selection, Study, cells, needs_data
+from experiments.study import (
+    COUNTED,
+    MOST_SEEDS,
+    Cell,
+    Claim,
+    Profile,
+    Selection,
+    Study,
+    cells,
+    needs_data,
+)
 from experiments.tables import noise
 
-MOST_SEEDS = 20  # looked for in a store, whatever the profile asks for
 CellsOf = Callable[[Study, Profile], Sequence[Cell]]
 
 

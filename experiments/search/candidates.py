@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from datamodules import open_data
-from experiments.compose import Tree, apply, from_tree, load_recipe
+from experiments.compose import apply, from_tree, load_recipe
 from experiments.counting import counts
 from experiments.recipe import Recipe, run_id
 from experiments.search.config import SearchConfig
-from experiments.store import Result, Store
+from experiments.store import Record, Result, Store
 from experiments.study import Cell
 from experiments.study_file import load_profile
 from spinenet.config import SpineNetConfig
@@ -53,8 +53,7 @@ class Search:
         self.config, self.store = config, store
         self.space, self.controller = config.searched_space(), config.make_controller()
         self.base = _base(config)
-        source = from_tree(self.base, origin=config.recipe).data.source
-        self.fingerprint = open_data(source).fingerprint
+        self.fingerprint = open_data(self.base.data.source).fingerprint
         self.asked: list[Candidate] = []
         self.tried: list[Tried] = []
         self._cells: dict[str, Cell] = {}  # by graph hash
@@ -62,7 +61,7 @@ class Search:
     @property
     def proxy(self) -> Cell:
         """A run of the proxy's own network, for what all candidates share: data and threads."""
-        return self._cell(from_tree(self.base, origin=self.config.recipe), "proxy")
+        return self._cell(self.base, "proxy")
 
     def replay(self) -> None:
         """Take in what the store has, as far as it goes without a run that it lacks."""
@@ -92,28 +91,30 @@ class Search:
             known = len(self._cells)
             candidate = self._ask()
             self.asked.append(candidate)
-            if len(self._cells) > known and not self._is_settled(candidate.cell):
+            if len(self._cells) > known and self._settled(candidate.cell) is None:
                 yield candidate.cell
 
     def _take_in(self, due: int) -> None:
         """Tell the controller of the first `due` candidates in order, as far as they are known."""
         for candidate in self.asked[len(self.tried) : max(due, 0)]:
-            if not self._is_settled(candidate.cell):
+            record = self._settled(candidate.cell)
+            if record is None:
                 return
-            result = self.store.result(candidate.cell.run_id) if candidate.cell else None
+            result = record.result
             reward = LOST if result is None else result.metrics[self.config.reward]
             self.controller.tell(candidate.choices, reward)
             self.tried.append(Tried(candidate, reward, result))
 
-    def _is_settled(self, cell: Cell | None) -> bool:
-        """Whether it is known what a candidate is worth. A loss that was not finite would not be
-        another time; any other failure says nothing of the network, and the run is tried again.
+    def _settled(self, cell: Cell | None) -> Record | None:
+        """What the store has of a candidate, once it is known what that is worth. A loss that was
+        not finite would not be another time; any other failure says nothing of the network, and the
+        run is tried again.
         """
         if cell is None:
-            return True
+            return Record()
         record = self.store.records([cell.run_id])[cell.run_id]
         diverged = record.failure is not None and record.failure.error == DIVERGED
-        return record.state == "complete" or diverged
+        return record if record.state == "complete" or diverged else None
 
     def _ask(self) -> Candidate:
         choices = self.controller.ask(len(self.asked))
@@ -131,18 +132,18 @@ class Search:
         return limit is None or counts(recipe).macs_b * 1e3 <= limit
 
     def _recipe(self, genotype: Genotype) -> Recipe:
-        recipe = from_tree(self.base, origin=self.config.recipe)
-        backbone = recipe.model.backbone
+        backbone = self.base.model.backbone
         assert isinstance(backbone, SpineNetConfig)
-        model = replace(recipe.model, backbone=replace(backbone, genotype=genotype))
-        return replace(recipe, model=model, seed=self.config.run_seed)
+        model = replace(self.base.model, backbone=replace(backbone, genotype=genotype))
+        return replace(self.base, model=model, seed=self.config.run_seed)
 
     def _cell(self, recipe: Recipe, name: str) -> Cell:
         identity = run_id(recipe, self.fingerprint)
         return Cell(self.config.space, self.config.profile, name, recipe.seed, recipe, identity)
 
 
-def _base(config: SearchConfig) -> Tree:
+def _base(config: SearchConfig) -> Recipe:
     """The proxy's recipe, whose genotype each candidate replaces."""
     tree = load_recipe(config.recipe)
-    return apply(tree, load_profile(config.profile).changes_for(tree))
+    tree = apply(tree, load_profile(config.profile).changes_for(tree))
+    return from_tree(tree, origin=config.recipe)

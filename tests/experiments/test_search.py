@@ -221,3 +221,19 @@ def test_a_search_on_the_command_line(run, tmp_path):
     code, _, err = run(*asked, "--controller", "policy", *where)
     assert code == 2
     assert "controller is 'random', not 'policy'" in err
+
+
+def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_path, monkeypatch):
+    def fail(upcoming, store, runtime_of, workers, watch):
+        while (cell := upcoming()) is not None:
+            watch(cell, {"kind": "start"})
+            failure = Failure("NonFiniteLossError", "the loss is not finite")
+            write_failure(store.folder(cell.run_id, cell.recipe.name), failure)
+            watch(cell, {"kind": "failed", "failure": failure})
+
+    monkeypatch.setattr("experiments.executors.local.run_as_asked", fail)
+    where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
+    asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--samples", "3")
+    code, out, _ = run(*asked, "--json", *where)
+    assert code == 0
+    assert json.loads(out)["best_so_far"] == [LOST] * 3
