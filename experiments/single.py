@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from datamodules import open_data
+from experiments.allocator import keep_freed_memory
 from experiments.briefing import briefing
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
 from experiments.errors import UserError
@@ -72,6 +73,7 @@ def evaluate_weights(
     if source is not None:
         recipe = replace(recipe, data=replace(recipe.data, source=source))
     recipe = replace(recipe, eval=replace(recipe.eval, batch_size=batch_size))
+    keep_freed_memory()
     loaded = datamodule(recipe)
     loaded.prepare_data()
     loaded.setup("validate")
