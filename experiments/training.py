@@ -37,7 +37,7 @@ from experiments.callbacks import (
     moving_average,
 )
 from experiments.checkpoints import CheckedIO, Checkpoints, latest
-from experiments.leases import Lease, LeaseLost, clear, lock
+from experiments.leases import Lease, LeaseLostError, clear, lock
 from experiments.networks import build, compile_network
 from experiments.progress import ProgressFile
 from experiments.provenance import environment
@@ -110,8 +110,8 @@ def train(
     """Train `recipe` in `folder` and write its result. A failure is recorded in the folder and
     raised again.
 
-    Raises Held if another worker has the run, LeaseLost if one took it over, and Stopped when it
-    was asked to stop; none of them is a failure.
+    Raises HeldError if another worker has the run, LeaseLostError if one took it over, and Stopped
+    when it was asked to stop; none of them is a failure.
     """
     with lock(folder) as lease, stoppable() as stop, _log_to(folder / "train.log"):
         result = read_result(folder)  # another worker may have finished it before this one's turn
@@ -139,7 +139,7 @@ def _attempt(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Se
         result = _train(recipe, run_id, hold, runtime, tell)
         progress.remove()
         return result
-    except LeaseLost as lost:
+    except LeaseLostError as lost:
         log.error("%s", lost)
         raise
     except Exception as error:
@@ -175,15 +175,14 @@ def _train(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Send
     if tracker and runtime.wandb_artifacts:
         callbacks.append(BestWeights(folder, write))
     callbacks.append(
-        Checkpoints(
-            folder=folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s
-        )
+        Checkpoints(folder=folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s)
     )
     trainer, resume = _trainer(recipe, folder, runtime, callbacks, [tracker] if tracker else [])
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    if trainer.current_epoch % recipe.eval.every_epochs == 0 and module.scores is None:
-        trainer.loggers = []  # training was done, and its last validation is in the history
-    if trainer.current_epoch % recipe.eval.every_epochs != 0 or module.scores is None:
+    has_validated = trainer.current_epoch % recipe.eval.every_epochs == 0
+    if has_validated and module.scores is None:
+        trainer.loggers = []  # an earlier process did, and it is in the history
+    if not has_validated or module.scores is None:
         trainer.validate(module, datamodule=data, verbose=False)
     hold.lease.confirm()
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from datamodules.loading import ResumableLoader, epoch_loader
 from experiments import stopping
 from experiments.checkpoints import FOLDER, KEPT, Checkpoints, latest
-from experiments.leases import LeaseLost
+from experiments.leases import LeaseLostError
 from experiments.module import DetectionModule
 from experiments.recipe import Recipe
 from experiments.single import compose_recipe
@@ -195,7 +195,7 @@ def test_who_lost_its_run_stops_before_it_writes_and_leaves_no_failure(
         save(self, trainer)
 
     monkeypatch.setattr(Checkpoints, "_save", late)
-    with pytest.raises(LeaseLost, match="another worker took this run over"):
+    with pytest.raises(LeaseLostError, match="another worker took this run over"):
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
     found = latest(tmp_path / "b")
     assert found is not None
@@ -269,9 +269,7 @@ def test_a_run_that_cannot_reach_a_step_in_time_leaves_with_what_it_has(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_signal_while_nothing_is_trained_ends_the_run_at_once(
-    long_recipe, tmp_path, monkeypatch
-):
+def test_a_signal_while_nothing_is_trained_ends_the_run_at_once(long_recipe, tmp_path, monkeypatch):
     final = DetectionModule.final
 
     def signalled(self: DetectionModule):
