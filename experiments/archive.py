@@ -111,19 +111,27 @@ def _take(folder: Path, files: Files | None, store: Store) -> Taken:
         result = _checked(folder, files)
         target = store.find(result.run_id) or store.root / folder.name
         with lock(target):
-            if (there := read_result(target)) is not None:
-                same = "is here already" if there == result else "another result of it is here"
-                return Taken(folder.name, "skipped", f"{same}, and stays")
-            for name in KNOWN:
-                if (folder / name).is_file():
-                    _copy(folder / name, target / name)
-            (target / "failure.json").unlink(missing_ok=True)
+            if (there := read_result(target)) is None:
+                _install(folder, target)
         clear(target)
     except HeldError:
         return Taken(folder.name, "skipped", "it is being trained here")
     except UserError as error:
         return Taken(folder.name, "refused", str(error).replace(f"{folder}{os.sep}", ""))
-    return Taken(folder.name, "imported")
+    if there is None:
+        return Taken(folder.name, "imported")
+    same = "is here already" if there == result else "another result of it is here"
+    return Taken(folder.name, "skipped", f"{same}, and stays")
+
+
+def _install(folder: Path, target: Path) -> None:
+    """The run's files, each whole or not at all; the result is the last."""
+    for name in KNOWN:
+        if (folder / name).is_file():
+            draft = target / f".{name}-{os.getpid()}"
+            shutil.copyfile(folder / name, draft)
+            os.replace(draft, target / name)
+    (target / "failure.json").unlink(missing_ok=True)
 
 
 def _checked(folder: Path, files: Files | None) -> Result:
@@ -252,13 +260,6 @@ def _facts(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digest, "bytes": path.stat().st_size}
-
-
-def _copy(path: Path, target: Path) -> None:
-    """Whole or not at all."""
-    draft = target.with_name(f".{target.name}-{os.getpid()}")
-    shutil.copyfile(path, draft)
-    os.replace(draft, target)
 
 
 def _write_folder(target: Path, manifest: str, files: Mapping[str, Path]) -> None:

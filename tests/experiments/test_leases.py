@@ -8,15 +8,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from experiments import leases
+from experiments.grid import await_others
 from experiments.leases import HeldError, LeaseLostError, Pace, Watch, is_locked, lock
+from experiments.recipe import Recipe
+from experiments.store import Failure, Store, write_failure, write_result
+from experiments.study import Cell
 from experiments.subprocesses import environment
 
+COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
 QUICK = Pace(beat_s=0.05, stale_s=0.6)
 ELSEWHERE = '{"machine": "another", "pid": 1, "started": "0", "token": "t"}'
 
@@ -224,3 +231,36 @@ def test_a_step_asks_for_its_lease_only_after_it_was_away(tmp_path, monkeypatch)
         with pytest.raises(LeaseLostError, match="took this run over"):
             lease.keep()
     assert taken.read_text() == ELSEWHERE
+
+
+def waiting(cell: Cell, store: Store, then: Callable[[], object]) -> list[Cell]:
+    """What comes of waiting for a run while, after a moment, something happens to it."""
+    timer = threading.Timer(0.5, then)
+    timer.start()
+    found = await_others([cell], store, QUICK)
+    timer.join()
+    return found
+
+
+@pytest.mark.parametrize("machine", [leases.machine(), "another"])
+def test_a_worker_waits_for_a_run_of_another_and_takes_it_when_that_dies(tmp_path, machine):
+    cell, store = Cell("s", "p", "v", 0, Recipe(), "0123456789ab"), Store(tmp_path)
+    folder = tmp_path / f"{cell.recipe.name}-{cell.run_id}"
+    holder = Holder(folder, machine)
+    begun = time.monotonic()
+    assert waiting(cell, store, holder.kill) == [cell]
+    assert time.monotonic() - begun >= 0.5
+
+
+def test_a_worker_waits_until_another_has_finished(tmp_path):
+    result = next(Store(COMMITTED).results())
+    cell, store = Cell("s", "p", "v", 0, Recipe(), result.run_id), Store(tmp_path)
+    folder = tmp_path / f"{cell.recipe.name}-{cell.run_id}"
+    with lock(folder):
+        assert waiting(cell, store, lambda: write_result(folder, result)) == []
+
+
+def test_what_failed_elsewhere_is_not_waited_for(tmp_path):
+    cell, store = Cell("s", "p", "v", 0, Recipe(), "0123456789ab"), Store(tmp_path)
+    write_failure(tmp_path / f"{cell.recipe.name}-{cell.run_id}", Failure("E", "m"))
+    assert await_others([cell], store, QUICK) == []
