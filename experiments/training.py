@@ -1,6 +1,6 @@
 """One run: a recipe and a folder in, a result out.
 
-A run that was stopped goes on from its last complete epoch. Since every augmentation is drawn from
+A run that was stopped goes on from its last checkpoint. Since every augmentation is drawn from
 (seed, epoch, sample) and the order from (seed, epoch), it then ends as the undisturbed run would
 have.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from experiments.allocator import keep_freed_memory
@@ -36,15 +36,17 @@ from experiments.callbacks import (
     device_name,
     moving_average,
 )
+from experiments.checkpoints import CheckedIO, Checkpoints, latest
+from experiments.leases import Lease, LeaseLostError, clear, lock
 from experiments.networks import build, compile_network
 from experiments.progress import ProgressFile
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
 from experiments.starting import start_network
+from experiments.stopping import Stop, stoppable
 from experiments.store import (
     Failure,
     Result,
-    lock,
     read_result,
     write_atomically,
     write_failure,
@@ -75,7 +77,8 @@ class Runtime:
     `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
     `train.start`, found by its content. `wandb_artifacts` gives W&B the last and the best weights.
     `paper` has the printed values of the variant by study, for W&B's summary. `cells` are the
-    entries of grids that ask for the run.
+    entries of grids that ask for the run. A checkpoint is written every `checkpoint_s` within an
+    epoch, and at its end.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
@@ -89,6 +92,16 @@ class Runtime:
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
     cells: tuple[str, ...] = ()
     progress_bar: bool = False
+    checkpoint_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A run as long as this process has it: its folder, the lease, and whether it is to stop."""
+
+    folder: Path
+    lease: Lease
+    stop: Stop
 
 
 def train(
@@ -96,29 +109,48 @@ def train(
 ) -> Result:
     """Train `recipe` in `folder` and write its result. A failure is recorded in the folder and
     raised again.
+
+    Raises HeldError if another worker has the run, LeaseLostError if one took it over, and Stopped
+    when it was asked to stop; none of them is a failure.
     """
-    with lock(folder), _log_to(folder / "train.log"):
-        if (done := read_result(folder)) is not None:
-            return done  # another process finished it while this one waited for its turn
-        (folder / "failure.json").unlink(missing_ok=True)
-        keep_freed_memory()
-        progress = ProgressFile(folder, recipe.train.batch_size)
+    with lock(folder) as lease, stoppable() as stop, _log_to(folder / "train.log"):
+        result = read_result(folder)  # another worker may have finished it before this one's turn
+        if result is None:
+            result = _attempt(recipe, run_id, Hold(folder, lease, stop), runtime, send)
+    clear(folder)
+    return result
 
-        def tell(event: Event) -> None:
-            progress.take(event)
-            send(event)
 
+def _attempt(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Send) -> Result:
+    """Train, with progress and failure written into the run's folder."""
+    folder = hold.folder
+    (folder / "failure.json").unlink(missing_ok=True)
+    keep_freed_memory()
+    progress = ProgressFile(folder, recipe.train.batch_size)
+
+    def tell(event: Event) -> None:
+        progress.take(event)
         try:
-            result = _train(recipe, run_id, folder, runtime, tell)
-            progress.remove()
-            return result
-        except Exception as error:
-            write_failure(folder, Failure(type(error).__name__, str(error), traceback.format_exc()))
-            log.error("failed: %s: %s", type(error).__name__, error)
-            raise
+            send(event)
+        except BrokenPipeError:
+            hold.stop.ask()  # whoever started this run is no more, and would start it again
+
+    try:
+        result = _train(recipe, run_id, hold, runtime, tell)
+        progress.remove()
+        return result
+    except LeaseLostError as lost:
+        log.error("%s", lost)
+        raise
+    except Exception as error:
+        hold.lease.confirm()
+        write_failure(folder, Failure(type(error).__name__, str(error), traceback.format_exc()))
+        log.error("failed: %s: %s", type(error).__name__, error)
+        raise
 
 
-def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send) -> Result:
+def _train(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Send) -> Result:
+    folder = hold.folder
     start = time.perf_counter()
     torch.set_num_threads(recipe.train.threads)
     facts = _begin(recipe, run_id, folder)
@@ -142,10 +174,17 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     callbacks: list[Callback] = [report, FiniteLoss()]
     if tracker and runtime.wandb_artifacts:
         callbacks.append(BestWeights(folder, write))
+    callbacks.append(
+        Checkpoints(folder=folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s)
+    )
     trainer, resume = _trainer(recipe, folder, runtime, callbacks, [tracker] if tracker else [])
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
+    has_validated = trainer.current_epoch % recipe.eval.every_epochs == 0
+    if has_validated and module.scores is None:
+        trainer.loggers = []  # an earlier process did, and it is in the history
+    if not has_validated or module.scores is None:
         trainer.validate(module, datamodule=data, verbose=False)
+    hold.lease.confirm()
 
     final, files = module.final()
     for name, content in files.items():
@@ -172,11 +211,12 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         deviates=list(recipe.deviates),
         cells=list(runtime.cells),
     )
-    value = result.metrics[module.metric]
-    log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
     if tracker:
         result = _conclude(tracker, result, folder, runtime)
+    hold.lease.confirm()
     write_result(folder, result)
+    value = result.metrics[module.metric]
+    log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
     return result
 
 
@@ -240,20 +280,13 @@ def _trainer(
     recipe: Recipe, folder: Path, runtime: Runtime, callbacks: list[Callback], trackers: list[Any]
 ) -> tuple[pl.Trainer, Path | None]:
     """Lightning's trainer for a recipe, and the checkpoint to go on from, if there is one."""
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    resume = checkpoint if checkpoint.is_file() else None
-    step = torch.load(checkpoint, weights_only=True)["global_step"] if resume else 0
+    resume, step = latest(folder) or (None, 0)
+    if resume:
+        log.info("goes on from step %d", step)
     if recipe.train.frozen_norms:
         callbacks = [*callbacks, FrozenNorms(recipe.train.frozen_norms)]
     if recipe.train.ema_decay:
         callbacks = [*callbacks, moving_average(recipe.train.ema_decay)]
-    saver = ModelCheckpoint(
-        dirpath=checkpoint.parent,
-        filename="last",
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
     trainer = pl.Trainer(
         accelerator=runtime.accelerator,
         devices=[runtime.device] if runtime.accelerator == "gpu" else 1,
@@ -261,7 +294,8 @@ def _trainer(
         precision=PRECISIONS[recipe.train.precision],  # type: ignore[arg-type]
         gradient_clip_val=recipe.optim.clip_norm or None,
         check_val_every_n_epoch=recipe.eval.every_epochs,
-        callbacks=[*callbacks, saver],
+        callbacks=callbacks,
+        plugins=[CheckedIO()],
         logger=[HistoryLogger(folder, resume_step=step), *trackers],
         log_every_n_steps=10,
         num_sanity_val_steps=0,

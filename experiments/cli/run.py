@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from experiments.cli.options import (
+    CHECKPOINT_EVERY,
     RUNS,
+    CheckpointOption,
     DataOption,
     JsonOption,
     RecomputeOption,
@@ -18,6 +20,8 @@ from experiments.cli.options import (
     WandbArtifactsOption,
     WandbOption,
     WeightsOption,
+    interruptible,
+    parse_duration,
 )
 
 
@@ -45,6 +49,7 @@ def train(
     weights: WeightsOption = None,
     runs: RunsOption = RUNS,
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
+    checkpoint_every: CheckpointOption = CHECKPOINT_EVERY,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
@@ -68,8 +73,10 @@ def train(
         wandb_artifacts=wandb_artifacts,
         group="train",
         progress_bar=True,
+        checkpoint_s=parse_duration(checkpoint_every, "--checkpoint-every"),
     )
-    folder, result = train_one(composed, runs, runtime, say=lambda line: typer.echo(line, err=True))
+    with interruptible():
+        folder, result = train_one(composed, runs, runtime, lambda line: typer.echo(line, err=True))
     _show(result.metrics, folder, as_json)
 
 
