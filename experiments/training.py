@@ -36,6 +36,16 @@ from experiments.callbacks import (
     device_name,
     moving_average,
 )
+from experiments.distributed import (
+    Processes,
+    deviations,
+    share,
+    share_norms,
+    together,
+    trainer_options,
+)
+from experiments.distributed import facts as facts_of_sharing
+from experiments.module import TaskModule
 from experiments.networks import build, compile_network
 from experiments.progress import ProgressFile
 from experiments.provenance import environment
@@ -60,6 +70,7 @@ from spinenet.recompute import recompute_blocks
 
 log = logging.getLogger(__name__)
 
+LOG_EVERY = 10  # steps
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -72,14 +83,16 @@ def default_accelerator() -> str:
 class Runtime:
     """How a run is carried out, none of which changes its result.
 
-    `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
-    `train.start`, found by its content. `wandb_artifacts` gives W&B the last and the best weights.
-    `paper` has the printed values of the variant by study, for W&B's summary. `cells` are the
-    entries of grids that ask for the run.
+    `processes` share its batches, and `device` counts GPUs in groups of as many. `recompute` saves
+    memory by running blocks twice. `weights` is the file of a recipe's `train.start`, found by its
+    content. `wandb_artifacts` gives W&B the last and the best weights. `paper` has the printed
+    values of the variant by study, for W&B's summary. `cells` are the entries of grids that ask for
+    the run.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
     device: int = 0
+    processes: Processes = field(default_factory=Processes)
     num_workers: int = 0
     recompute: bool = False
     weights: Path | None = None
@@ -109,7 +122,8 @@ def train(
             send(event)
 
         try:
-            result = _train(recipe, run_id, folder, runtime, tell)
+            with together(recipe, folder, runtime) as shared:
+                result = _train(recipe, run_id, folder, shared, tell)
             progress.remove()
             return result
         except Exception as error:
@@ -121,17 +135,11 @@ def train(
 def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send) -> Result:
     start = time.perf_counter()
     torch.set_num_threads(recipe.train.threads)
-    facts = _begin(recipe, run_id, folder)
-    data = datamodule(recipe, runtime.num_workers)
-    data.prepare_data()
-    data.setup("fit")
+    facts = _begin(recipe, run_id, folder, runtime)
+    data = _data(recipe, runtime)
     model = _network(recipe, runtime, data)
     counts = complexity(model, recipe.data.transform.side)
-    if runtime.recompute:
-        recompute_blocks(model.backbone)  # type: ignore[arg-type]
-    if recipe.train.compile:
-        compile_network(model)
-    module = make_module(model, recipe, data)
+    module = _module(model, recipe, runtime, data)
 
     def write(path: Path) -> None:
         write_weights(path, model, recipe, labels_of(data))
@@ -143,9 +151,7 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     if tracker and runtime.wandb_artifacts:
         callbacks.append(BestWeights(folder, write))
     trainer, resume = _trainer(recipe, folder, runtime, callbacks, [tracker] if tracker else [])
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
-        trainer.validate(module, datamodule=data, verbose=False)
+    _fit(trainer, module, data, resume)
 
     final, files = module.final()
     for name, content in files.items():
@@ -169,7 +175,7 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         data_fingerprint=data.fingerprint,
         recipe=to_tree(recipe),
         environment=facts,
-        deviates=list(recipe.deviates),
+        deviates=[*recipe.deviates, *deviations(recipe, runtime)],
         cells=list(runtime.cells),
     )
     value = result.metrics[module.metric]
@@ -180,15 +186,34 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     return result
 
 
-def _begin(recipe: Recipe, run_id: str, folder: Path) -> dict[str, Any]:
+def follow(recipe: Recipe, folder: Path, runtime: Runtime) -> None:
+    """Take the steps of a run whose first process `train`s it, and record nothing."""
+    with together(recipe, folder, runtime) as shared, _log_to(None):
+        torch.set_num_threads(recipe.train.threads)
+        data = _data(recipe, shared)
+        module = _module(_network(recipe, shared, data), recipe, shared, data)
+        trainer, resume = _trainer(recipe, folder, shared, [FiniteLoss()], [])
+        _fit(trainer, module, data, resume)
+
+
+def _begin(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime) -> dict[str, Any]:
     """Write down what is run and where; the latter."""
-    facts = environment()
+    facts = environment() | facts_of_sharing(runtime)
     write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
     write_atomically(folder / "environment.json", json.dumps(facts, indent=1))
     log.info(
         "run %s (%s), commit %s, on %s", run_id, recipe.name, facts["commit"][:10], device_name()
     )
     return facts
+
+
+def _data(recipe: Recipe, runtime: Runtime) -> DataModule:
+    """The recipe's data, read, in batches of this process's share."""
+    each = share(recipe.train.batch_size, runtime.processes)
+    data = datamodule(recipe, runtime.num_workers, each)
+    data.prepare_data()
+    data.setup("fit")
+    return data
 
 
 def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
@@ -198,6 +223,23 @@ def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
         for line in start_network(model, recipe, runtime.weights, data.class_names):
             log.info(line)
     return model
+
+
+def _module(model: nn.Module, recipe: Recipe, runtime: Runtime, data: DataModule) -> TaskModule:
+    """The network made ready to be trained as the runtime says."""
+    if runtime.recompute:
+        recompute_blocks(model.backbone)  # type: ignore[arg-type]
+    model = share_norms(model, recipe, runtime)
+    if recipe.train.compile:
+        compile_network(model)
+    return make_module(model, recipe, data)
+
+
+def _fit(trainer: pl.Trainer, module: TaskModule, data: DataModule, resume: Path | None) -> None:
+    """Train to the end, and validate there."""
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    if trainer.current_epoch % module.recipe.eval.every_epochs != 0 or module.scores is None:
+        trainer.validate(module, datamodule=data, verbose=False)
 
 
 def _tracker(
@@ -256,14 +298,16 @@ def _trainer(
     )
     trainer = pl.Trainer(
         accelerator=runtime.accelerator,
-        devices=[runtime.device] if runtime.accelerator == "gpu" else 1,
+        **trainer_options(runtime.processes, runtime.accelerator, runtime.device),
         max_epochs=recipe.train.epochs,
         precision=PRECISIONS[recipe.train.precision],  # type: ignore[arg-type]
         gradient_clip_val=recipe.optim.clip_norm or None,
         check_val_every_n_epoch=recipe.eval.every_epochs,
         callbacks=[*callbacks, saver],
-        logger=[HistoryLogger(folder, resume_step=step), *trackers],
-        log_every_n_steps=10,
+        logger=[]
+        if runtime.processes.rank
+        else [HistoryLogger(folder, resume_step=step), *trackers],
+        log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         deterministic="warn",
@@ -275,9 +319,9 @@ def _trainer(
 
 
 @contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """The project's log lines, and Lightning's warnings, into the run's own file."""
-    handler = logging.FileHandler(path)
+def _log_to(path: Path | None) -> Iterator[None]:
+    """The project's log lines, and Lightning's warnings, into the run's own file, or nowhere."""
+    handler = logging.NullHandler() if path is None else logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     ours = logging.getLogger("experiments")
     ours.addHandler(handler)

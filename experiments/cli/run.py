@@ -11,6 +11,7 @@ import typer
 from experiments.cli.options import (
     RUNS,
     DataOption,
+    DevicesOption,
     JsonOption,
     RecomputeOption,
     RunsOption,
@@ -45,6 +46,7 @@ def train(
     weights: WeightsOption = None,
     runs: RunsOption = RUNS,
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
+    devices: DevicesOption = 1,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
@@ -54,6 +56,7 @@ def train(
 
     Example: spinenet train retinanet --profile embedded --data coco:my_folder
     """
+    from experiments.distributed import Processes
     from experiments.single import compose_recipe, train_one
     from experiments.training import Runtime
 
@@ -61,6 +64,7 @@ def train(
         recipe, profile=profile, data=data, changes=set_ or [], seed=seed, weights=weights
     )
     runtime = Runtime(
+        processes=Processes(devices=devices),
         num_workers=workers,
         recompute=recompute,
         weights=weights,
