@@ -193,6 +193,8 @@ def together(recipe: Recipe, folder: Path, runtime: Runtime) -> Iterator[Runtime
         over.set()
         for other in started:
             other.end()
+        if dist.is_initialized() and dist.get_backend() == "gloo":
+            dist.destroy_process_group()  # after a failure too; NCCL would wait for the others
 
 
 def _start(recipe: Recipe, folder: Path, runtime: Runtime, local: int) -> _Other:

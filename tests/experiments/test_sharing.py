@@ -47,11 +47,11 @@ def losses(folder: Path) -> list[dict[str, float]]:
     return [row for row in terms if row]
 
 
-@pytest.mark.parametrize(("task", "devices"), [("detector", 2), ("detector", 4), ("classifier", 2)])
-def test_processes_together_do_what_one_does(recipes, tmp_path, monkeypatch, task, devices):
+@pytest.mark.parametrize("task", ["detector", "classifier"])
+def test_processes_together_do_what_one_does(recipes, tmp_path, monkeypatch, task):
     monkeypatch.setattr("experiments.training.LOG_EVERY", 1)
     recipe, found = recipes[task], []
-    for name, runtime in (("alone", ALONE), ("shared", on(devices))):
+    for name, runtime in (("alone", ALONE), ("shared", on(2))):
         folder = tmp_path / name
         result = train(recipe, "0123456789ab", folder, runtime)
         found.append((result, load_file(folder / "weights.safetensors"), losses(folder)))
@@ -61,9 +61,8 @@ def test_processes_together_do_what_one_does(recipes, tmp_path, monkeypatch, tas
         assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-5)
     for key, value in alone.items():
         torch.testing.assert_close(shared[key], value, rtol=1e-4, atol=1e-5)
-    assert all_.metrics == pytest.approx(one.metrics, abs=0.5)
     assert all_.images_seen == one.images_seen
-    assert (all_.environment["processes"], all_.deviates) == (devices, one.deviates)
+    assert (all_.environment["processes"], all_.deviates) == (2, one.deviates)
     assert "processes" not in one.environment
 
 
