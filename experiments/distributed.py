@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
@@ -31,11 +31,9 @@ from torch import nn
 
 from experiments.errors import UserError
 from experiments.recipe import Recipe
+from experiments.runtime import Processes, Runtime
 from experiments.store import Failure, write_failure
 from experiments.subprocesses import environment
-
-if TYPE_CHECKING:
-    from experiments.training import Runtime
 
 WATCH_EVERY_S = 1.0
 GRACE_S = 30.0  # for the first process to notice by itself, or for the others to end
@@ -66,39 +64,6 @@ class _Other:
         words = self.said.read_text(errors="replace").strip().splitlines()[-1:] or ["no word"]
         said = f"process {self.rank} of the run ended with code {code}: {words[0]}"
         return f"{said}; {self.said} has all that it said" if code else ""
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Over which processes a run is spread, and which of them this one is.
-
-    There are `devices` on each of `nodes` machines, with a GPU each where there are any; this is
-    number `local` on machine `node`. They meet at `port` of `address`, machine 0; port 0 is a free
-    one, which only a machine by itself can choose.
-    """
-
-    devices: int = 1
-    nodes: int = 1
-    node: int = 0
-    local: int = 0
-    address: str = "127.0.0.1"
-    port: int = 0
-
-    def __post_init__(self) -> None:
-        if self.devices < 1 or self.nodes < 1:
-            raise ValueError(f"devices {self.devices} and nodes {self.nodes} must be at least 1")
-        if self.nodes > 1 and not self.port:
-            raise ValueError(f"{self.nodes} machines need the port at which they meet")
-
-    @property
-    def count(self) -> int:
-        """Of all machines."""
-        return self.devices * self.nodes
-
-    @property
-    def rank(self) -> int:
-        """This process among all; 0 is the one that records the run."""
-        return self.node * self.devices + self.local
 
 
 def share(batch_size: int, processes: Processes) -> int:

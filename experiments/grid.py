@@ -10,7 +10,7 @@ from experiments.store import Result, State, Store
 from experiments.study import Cell, PaperValue, Study
 
 if TYPE_CHECKING:
-    from experiments.training import Runtime
+    from experiments.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def runtimes(
     grids: Sequence[tuple[Study, Sequence[Cell]]], cells: Sequence[Cell], **carried_out: Any
 ) -> dict[str, Runtime]:
     """How each cell's run is carried out, by run id, with all that the grids say of it."""
-    from experiments.training import Runtime
+    from experiments.runtime import Runtime
 
     printed: dict[str, dict[str, dict[str, PaperValue]]] = {}
     entries: dict[str, list[str]] = {}

@@ -12,9 +12,9 @@ import logging
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ from experiments.callbacks import (
     moving_average,
 )
 from experiments.distributed import (
-    Processes,
     deviations,
     share,
     share_norms,
@@ -50,6 +49,7 @@ from experiments.networks import build, compile_network
 from experiments.progress import ProgressFile
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
+from experiments.runtime import Runtime
 from experiments.starting import start_network
 from experiments.store import (
     Failure,
@@ -60,10 +60,9 @@ from experiments.store import (
     write_failure,
     write_result,
 )
-from experiments.study import PaperValue
 from experiments.tasks import DataModule, datamodule, make_module
 from experiments.tracked_media import media, start_drawing
-from experiments.tracking import HistoryLogger, SafeWandbLogger, WandbMode, rows, wandb_logger
+from experiments.tracking import HistoryLogger, SafeWandbLogger, rows, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import Complexity, complexity
 from spinenet.recompute import recompute_blocks
@@ -72,36 +71,6 @@ log = logging.getLogger(__name__)
 
 LOG_EVERY = 10  # steps
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
-
-
-def default_accelerator() -> str:
-    """The GPU if there is one. Apple's is left out: it lacks the float64 that suppression needs."""
-    return "gpu" if torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How a run is carried out, none of which changes its result.
-
-    `processes` share its batches, and `device` counts GPUs in groups of as many. `recompute` saves
-    memory by running blocks twice. `weights` is the file of a recipe's `train.start`, found by its
-    content. `wandb_artifacts` gives W&B the last and the best weights. `paper` has the printed
-    values of the variant by study, for W&B's summary. `cells` are the entries of grids that ask for
-    the run.
-    """
-
-    accelerator: str = field(default_factory=default_accelerator)
-    device: int = 0
-    processes: Processes = field(default_factory=Processes)
-    num_workers: int = 0
-    recompute: bool = False
-    weights: Path | None = None
-    wandb: WandbMode = "auto"
-    wandb_artifacts: bool = False
-    group: str = ""
-    paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
-    cells: tuple[str, ...] = ()
-    progress_bar: bool = False
 
 
 def train(

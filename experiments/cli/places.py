@@ -13,8 +13,8 @@ from experiments.cli.options import ExecutorName
 if TYPE_CHECKING:
     from experiments.budget import Grid
     from experiments.executors import Executor
+    from experiments.runtime import Runtime
     from experiments.study import Cell
-    from experiments.training import Runtime
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Place:
         self, grids: Sequence[Grid], cells: Sequence[Cell], carried_out: dict[str, Any]
     ) -> dict[str, Runtime]:
         """How each run is carried out there."""
-        from experiments.distributed import Processes
         from experiments.grid import runtimes
+        from experiments.runtime import Processes
 
         return runtimes(grids, cells, processes=Processes(devices=self.devices), **carried_out)

@@ -56,9 +56,8 @@ def train(
 
     Example: spinenet train retinanet --profile embedded --data coco:my_folder
     """
-    from experiments.distributed import Processes
+    from experiments.runtime import Processes, Runtime
     from experiments.single import compose_recipe, train_one
-    from experiments.training import Runtime
 
     composed = compose_recipe(
         recipe, profile=profile, data=data, changes=set_ or [], seed=seed, weights=weights

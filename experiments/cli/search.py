@@ -115,7 +115,7 @@ def _carry_out(made: Search, place: Place, wandb: str) -> None:
     """Run what the search asks for, as it asks."""
     from datamodules import open_data
     from experiments.cli.render import SearchProgress, progress_console
-    from experiments.training import Runtime
+    from experiments.runtime import Runtime
 
     with progress_console.status("preparing the data"):
         open_data(made.proxy.recipe.data.source).prepare()

@@ -17,7 +17,7 @@ from experiments.store import Store
 from experiments.study import Cell
 
 if TYPE_CHECKING:
-    from experiments.training import Runtime
+    from experiments.runtime import Runtime
 
 Watch = Callable[[Cell, dict[str, Any]], None]
 

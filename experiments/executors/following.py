@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.callbacks import Event
 from experiments.executors import Watch, local, run_cells
 from experiments.progress import Progress, read_progress
+from experiments.runtime import Runtime
 from experiments.store import Failure, Store, write_failure
 from experiments.study import Cell
-from experiments.training import Runtime, follow
 
+Event = dict[str, Any]
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 180.0  # longer than a lost machine counts as alive
 
@@ -79,6 +79,8 @@ def carry_out(cell: Cell, root: Path, runtime: Runtime, workplace: Path) -> None
     os.chdir(workplace)
     store, patience = Store(root), time.monotonic() + PATIENCE_S
     if runtime.processes.node:
+        from experiments.training import follow
+
         follow(cell.recipe, store.folder(cell.run_id, cell.recipe.name), runtime)
         return
     while _is_held(cell, store, runtime) and time.monotonic() < patience:

@@ -18,12 +18,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
-from experiments.callbacks import Event
 from experiments.executors import Watch
 from experiments.provenance import usable_cores
+from experiments.runtime import Runtime
 from experiments.store import Failure, Store, write_failure
 from experiments.study import Cell
-from experiments.training import Runtime, train
 
 # What runs need and import late; the last is what wandb.init imports, for most of a second.
 PRELOADED = ["experiments.training", "timm", "torchvision", "wandb", "wandb.sdk.launch"]
@@ -139,9 +138,11 @@ def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
 
-    def send(event: Event) -> None:
+    def send(event: dict[str, Any]) -> None:
         with suppress(BrokenPipeError):
             pipe.send(event)
+
+    from experiments.training import train
 
     try:
         train(cell.recipe, cell.run_id, folder, runtime, send)

@@ -18,10 +18,10 @@ from experiments.executors import Watch
 from experiments.executors.clusters import RayConfig, cpus_of
 from experiments.executors.following import Task, carry_out, follow_queue, placed
 from experiments.provenance import usable_cores
+from experiments.runtime import Runtime
 from experiments.store import Store
 from experiments.study import Cell
 from experiments.subprocesses import environment
-from experiments.training import Runtime
 
 FORWARDED = ("SPINENET_CACHE", "WANDB_MODE", "PYTHONPATH", "OMP_WAIT_POLICY")
 

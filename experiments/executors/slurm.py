@@ -22,10 +22,10 @@ from experiments.executors import Watch, local
 from experiments.executors.clusters import SlurmConfig, cpus_of
 from experiments.executors.following import Task, carry_out, follow_queue, placed
 from experiments.executors.jobs import JOBS, note_job, queued_jobs
+from experiments.runtime import Runtime
 from experiments.store import Store
 from experiments.study import Cell
 from experiments.subprocesses import environment
-from experiments.training import Runtime
 
 STOP_S = 30.0  # for a run to write its checkpoint
 FIRST_PORT, PORTS = 20_000, 20_000

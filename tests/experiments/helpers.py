@@ -7,10 +7,10 @@ from typing import Any
 from experiments.compose import Changes
 from experiments.executors import local, run_cells
 from experiments.grid import make_plan, paper_values
+from experiments.runtime import Runtime
 from experiments.store import Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile
-from experiments.training import Runtime
 
 
 def smoke_cells(

@@ -20,9 +20,9 @@ from experiments.errors import UserError
 from experiments.executors import local, run_cells
 from experiments.executors.local import default_workers
 from experiments.grid import collect, make_plan
+from experiments.runtime import Runtime
 from experiments.store import Store, read_result, write_failure, write_result
 from experiments.study_file import load_study
-from experiments.training import Runtime
 from tests.experiments.helpers import run_grid, smoke_cells
 
 

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import distributed
-from experiments.distributed import Processes, ProcessLostError, share, trainer_options
+from experiments.distributed import ProcessLostError, deviations, share, trainer_options
 from experiments.errors import UserError
 from experiments.module import NonFiniteLossError
 from experiments.recipe import Recipe
+from experiments.runtime import Processes, Runtime
 from experiments.single import compose_recipe
 from experiments.store import read_record
-from experiments.training import Runtime, train
+from experiments.training import train
 
 ALONE = Runtime(accelerator="cpu", wandb="disabled")
 SHARED = ("train.frozen_norms=1.0", "optim.name=sgd", "optim.lr=0.01", "train.epochs=3")
@@ -63,13 +64,14 @@ def test_processes_together_do_what_one_does(recipes, tmp_path, monkeypatch, tas
         torch.testing.assert_close(shared[key], value, rtol=1e-4, atol=1e-5)
     assert all_.images_seen == one.images_seen
     assert (all_.environment["processes"], all_.deviates) == (2, one.deviates)
+    assert all_.environment["norms"] == "each process its own"
     assert "processes" not in one.environment
 
 
-def test_norms_that_learn_apart_are_labelled(tiny_recipe, tmp_path):
-    result = train(tiny_recipe, "0123456789ab", tmp_path, on(2))
-    assert "norms" in result.deviates
-    assert result.environment["norms"] == "each process its own"
+def test_norms_that_learn_apart_are_labelled(recipes, tiny_recipe):
+    assert deviations(tiny_recipe, on(2)) == ["norms"]
+    assert deviations(tiny_recipe, replace(on(2), accelerator="gpu")) == []
+    assert deviations(recipes["detector"], on(2)) == deviations(tiny_recipe, ALONE) == []
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tiny_recipe, tmp_path):

@@ -19,9 +19,9 @@ from experiments.executors import open_executor, run_cells
 from experiments.executors.clusters import SlurmConfig
 from experiments.executors.jobs import note_job, queued_jobs
 from experiments.grid import make_plan
+from experiments.runtime import Processes, Runtime
 from experiments.store import Store
 from experiments.study_file import load_study
-from experiments.training import Processes, Runtime
 from tests.experiments.helpers import run_grid, smoke_cells
 
 pytest.importorskip("submitit", reason="submitit is not installed")
