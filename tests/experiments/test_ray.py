@@ -18,18 +18,20 @@ from experiments.store import Store
 from experiments.study_file import load_study
 from tests.experiments.helpers import run_grid, smoke_cells
 
+ray = pytest.importorskip("ray", reason="Ray is not installed")
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
 from experiments.executors.ray import RayExecutor  # noqa: E402
 
 VARIANTS = ("r50-fpn", "permutation-only")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     at_once = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
     head = {"num_cpus": 1, "include_dashboard": False, "_system_config": at_once}
     made = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     yield made
+    ray.shutdown()
     made.shutdown()
 
 
