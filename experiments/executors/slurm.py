@@ -98,8 +98,13 @@ class SlurmExecutor:
         executor = self._scheduler(folder)
         root, here = folder.parent, Path.cwd()
         if self.config.scheduler == "local":
-            minutes = math.ceil(self.config.seconds / 60)
-            executor.update_parameters(timeout_min=minutes, signal_delay_s=self.config.warn_s)
+            gpus = tasks[0][1].processes.devices if self.config.gpu else 0
+            executor.update_parameters(
+                timeout_min=self.config.seconds / 60,
+                signal_delay_s=self.config.warn_s,
+                gpus_per_node=gpus,
+                setup=self.config.setup,
+            )
         else:
             executor.update_parameters(**self._parameters(tasks))
         with executor.batch():
@@ -135,6 +140,7 @@ class SlurmExecutor:
         path = f"export PYTHONPATH={shlex.quote(environment()['PYTHONPATH'])}"
         return {key: value for key, value in named.items() if value} | {
             "job_name": "spinenet",
+            "wckey": "",  # submitit would give its own, which a cluster may not know
             "time": math.ceil(config.seconds / 60),
             "nodes": config.nodes,
             "ntasks_per_node": 1,
