@@ -147,7 +147,7 @@ def together(recipe: Recipe, folder: Path, runtime: Runtime) -> Iterator[Runtime
         with _named(processes):
             yield runtime
         for other in started:
-            other.process.wait(GRACE_S)
+            other.last_words(GRACE_S)  # it has taken the last step too, and is about to end
         if dist.is_initialized():
             dist.destroy_process_group()
     except Exception as error:
