@@ -73,6 +73,7 @@ def measured_speeds(store: Store) -> list[Speed]:
         for r in store.results()
         if r.environment.get("processor") == here
         and r.environment.get("gpu") == gpu
+        and r.environment.get("processes", 1) == 1
         and r.train_seconds >= LEAST_MEASURED_S
     ]
 

@@ -16,13 +16,14 @@ from experiments.compose import Changes, apply, from_tree, load_recipe, parse_as
 from experiments.errors import UserError
 from experiments.module import Files, TaskModule
 from experiments.recipe import Recipe, run_id, to_tree
+from experiments.runtime import Runtime
 from experiments.scoring import Scores
 from experiments.starting import start_changes
 from experiments.store import Result, Store, write_atomically
 from experiments.study import with_source
 from experiments.study_file import load_profile, parse_source
 from experiments.tasks import DataModule, datamodule, make_module
-from experiments.training import Runtime, train
+from experiments.training import train
 from experiments.weights import Weights, read_weights
 
 

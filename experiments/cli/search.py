@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli.options import RUNS, JsonOption, RunsOption, WandbOption, interruptible
+from experiments.cli.options import (
+    RUNS,
+    ClusterOption,
+    ExecutorOption,
+    JsonOption,
+    RunsOption,
+    WandbOption,
+    interruptible,
+)
+from experiments.cli.places import Place
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,6 +51,8 @@ def search(
     ] = None,
     recipe: Annotated[str, typer.Option(help="Recipe of the proxy.")] = "proxy",
     profile: Annotated[str, typer.Option("--profile", "-p", help="Size of the proxy.")] = "proxy",
+    executor: ExecutorOption = None,
+    cluster: ClusterOption = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once.")] = None,
     runs: RunsOption = RUNS,
     searches: FolderOption = SEARCHES,
@@ -69,7 +80,7 @@ def search(
     )
     made = Search(config, Store(runs))
     hold(searches / name, config)
-    _carry_out(made, jobs, wandb)
+    _carry_out(made, Place(executor, cluster, jobs), wandb)
     _show(made, as_json)
 
 
@@ -100,20 +111,19 @@ def report(
         _write_best(made, name, export, draw)
 
 
-def _carry_out(made: Search, jobs: int | None, wandb: str) -> None:
+def _carry_out(made: Search, place: Place, wandb: str) -> None:
     """Run what the search asks for, as it asks."""
     from datamodules import open_data
     from experiments.cli.render import SearchProgress, progress_console
-    from experiments.executors.local import default_workers, run_as_asked
-    from experiments.training import Runtime
+    from experiments.runtime import Runtime
 
     with progress_console.status("preparing the data"):
         open_data(made.proxy.recipe.data.source).prepare()
-    workers = jobs or default_workers([made.proxy] * made.config.lag)
+    workers = place.workers([made.proxy] * made.config.lag)
     runtime = Runtime(wandb=wandb, group=made.config.profile)  # type: ignore[arg-type]
     pending = made.cells()
     with interruptible(), SearchProgress(made) as progress:
-        run_as_asked(
+        place.executor.run_as_asked(
             lambda: next(pending, None), made.store, lambda _: runtime, workers, progress.watch
         )
     if progress.failures and not made.is_complete:

@@ -23,10 +23,11 @@ from experiments.errors import UserError
 from experiments.leases import lock
 from experiments.ledger.report import make_ledger
 from experiments.recipe import to_tree
+from experiments.runtime import Runtime
 from experiments.store import Failure, Store, write_failure, write_result
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study
-from experiments.training import Runtime, train
+from experiments.training import train
 from tests.experiments.dashboard.conftest import STORES
 from tests.experiments.dashboard.reading import Element, read, row_of
 from tests.experiments.helpers import smoke_cells
