@@ -55,7 +55,14 @@ from experiments.store import (
 from experiments.study import PaperValue
 from experiments.tasks import DataModule, datamodule, make_module
 from experiments.tracked_media import media, start_drawing
-from experiments.tracking import HistoryLogger, SafeWandbLogger, WandbMode, rows, wandb_logger
+from experiments.tracking import (
+    LOG_EVERY,
+    HistoryLogger,
+    SafeWandbLogger,
+    WandbMode,
+    rows,
+    wandb_logger,
+)
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import Complexity, complexity
 from spinenet.recompute import recompute_blocks
@@ -297,7 +304,7 @@ def _trainer(
         callbacks=callbacks,
         plugins=[CheckedIO()],
         logger=[HistoryLogger(folder, resume_step=step), *trackers],
-        log_every_n_steps=10,
+        log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         deterministic="warn",
