@@ -32,7 +32,7 @@ from torch import Tensor
 
 from experiments.leases import Lease
 from experiments.stopping import Stop
-from experiments.tracking import HISTORY
+from experiments.tracking import HISTORY, LOG_EVERY
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +75,12 @@ class Checkpoints(Checkpoint):
     ) -> None:
         if self.lease is not None:
             self.lease.keep()
-        is_logged = trainer.global_step % trainer.log_every_n_steps == 0
+        is_logged = trainer.global_step % LOG_EVERY == 0
         is_update = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if trainer.is_last_batch or is_logged or not is_update:
             return
         # Several processes would wait for each other at every step: they ask now and then.
-        if trainer.world_size > 1 and trainer.global_step % trainer.log_every_n_steps != 1:
+        if trainer.world_size > 1 and trainer.global_step % LOG_EVERY != 1:
             return
         is_due = time.monotonic() - self._written >= self.every_s
         if _any(trainer, is_due or self.stop.is_asked):
@@ -131,7 +131,7 @@ class CheckedIO(TorchCheckpointIO):
         try:
             with os.fdopen(handle, "wb") as file:
                 writer = _Digesting(file)
-                torch.save(checkpoint, writer)
+                torch.save(checkpoint, writer)  # type: ignore[arg-type]  # it only writes
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, folder / f"{step}-{writer.digest}.ckpt")

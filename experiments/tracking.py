@@ -42,6 +42,7 @@ QUIET: dict[str, Any] = {
     "x_save_requirements": False,
 }
 HISTORY = "history.jsonl"
+LOG_EVERY = 10  # steps, between rows of the history
 STEP = "step"  # the axis of all curves: optimiser steps, which a resumed run continues
 
 

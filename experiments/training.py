@@ -65,14 +65,13 @@ from experiments.store import (
 )
 from experiments.tasks import DataModule, datamodule, make_module
 from experiments.tracked_media import media, start_drawing
-from experiments.tracking import HistoryLogger, SafeWandbLogger, rows, wandb_logger
+from experiments.tracking import LOG_EVERY, HistoryLogger, SafeWandbLogger, rows, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import Complexity, complexity
 from spinenet.recompute import recompute_blocks
 
 log = logging.getLogger(__name__)
 
-LOG_EVERY = 10  # steps
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
