@@ -60,7 +60,7 @@ WeightsOption = Annotated[
 ]
 
 Asked = list[tuple["Study", "Selection"]]
-RUNS = Path("runs")
+RUNS, SEARCHES = Path("runs"), Path("searches")
 DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"))
 
 

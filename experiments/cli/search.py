@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli.options import RUNS, JsonOption, RunsOption, WandbOption, interruptible
+from experiments.cli.options import (
+    RUNS,
+    SEARCHES,
+    JsonOption,
+    RunsOption,
+    WandbOption,
+    interruptible,
+)
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.search.candidates import Search
 
-SEARCHES = Path("searches")
 FolderOption = Annotated[Path, typer.Option("--searches", help="Folder of the searches.")]
 NameArgument = Annotated[str, typer.Argument(help="The search's name.")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from experiments.dashboard.export import export
 from experiments.store import Failure, lock, write_failure
-from tests.experiments.dashboard.conftest import ROOT, STORES
+from tests.experiments.dashboard.conftest import FISH, ROOT, STORES, carry_out, end
 from tests.experiments.dashboard.test_server import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -22,7 +23,7 @@ CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 PAGES = ["index.html", "study/ladder.html", "run/b6e7c85b642f.html", "model/r0-sp53.html"]
-PAGES += ["ledger.html", "runs.html", "models.html"]
+PAGES += ["ledger.html", "runs.html", "models.html", "searches.html", "search/evolved.html"]
 PATIENT_MS = 120_000
 
 
@@ -48,9 +49,9 @@ def tab(browser) -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[str]:
-    """The committed results, live."""
-    with serving(STORES) as server:
+def served(searched) -> Iterator[str]:
+    """The committed results and two searches, live."""
+    with serving([*STORES, searched / "runs"], [searched / "searches"]) as server:
         yield server.url
 
 
@@ -209,3 +210,78 @@ def test_a_page_keeps_its_order_and_filter_when_a_run_changes(tab, tmp_path, wri
         tab.wait_for_selector("text=d-run", timeout=PATIENT_MS)
         assert column(tab, "#all-runs", 1) == ["d-run", "b-run", "a-run"]
         assert tab.evaluate("document.activeElement.dataset.filter") == "all-runs"
+
+
+def test_the_ledger_is_chosen_by_table_and_the_choice_is_an_address(tab, served):
+    tab.goto(f"{served}ledger.html")
+    tab.get_by_label("Where").select_option("table-2")
+    there = column(tab, "#ledger", 1)
+    assert set(there) == {"table 2"}
+    tab.get_by_label("Status").select_option("exact")
+    both = column(tab, "#ledger", 5)
+    assert 0 < len(both) < len(there)
+    tab.goto("about:blank")
+    tab.go_back()
+    tab.reload()
+    assert column(tab, "#ledger", 5) == both
+
+
+def test_a_curve_can_be_read_off_and_hidden(tab, served):
+    tab.goto(f"{served}searches.html")
+    chart = tab.locator("figure.chart").first
+    box = chart.locator("svg").first.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2)
+    told = chart.locator(".readout").inner_text()
+    assert re.match(r"samples \d+: evolution [\d.]+ · random [\d.]+", told), told
+    chart.get_by_role("button", name="random").click()
+    assert chart.locator("path.line.off").count() == 1
+    assert chart.get_by_role("button", name="random").get_attribute("aria-pressed") == "false"
+    tab.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
+    assert "random" not in chart.locator(".readout").inner_text()
+
+
+def test_a_value_read_off_is_that_of_the_table(tab, served):
+    tab.goto(f"{served}search/evolved.html")
+    chart = tab.locator("figure.chart").first
+    box = chart.locator("svg").first.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+    best = max(float(text) for text in column(tab, "#candidates", 4) if text)
+    said = re.search(r"best so far ([\d.]+)", chart.locator(".readout").inner_text())
+    assert float(said[1]) == pytest.approx(best, rel=0.005)
+
+
+def test_candidates_sort_and_filter_and_lead_to_their_runs(tab, served):
+    tab.goto(f"{served}search/evolved.html")
+    tab.get_by_label("State").select_option("complete")
+    assert len(column(tab, "#candidates", 1)) == 7
+    tab.get_by_role("button", name="AP", exact=True).click()
+    rewards = [float(text) for text in column(tab, "#candidates", 4)]
+    assert rewards == sorted(rewards)
+    follow(tab, tab.locator("#candidates tbody tr:visible a").last)
+    assert tab.locator("img").evaluate("image => image.decode().then(() => image.width)") > 100
+    follow(tab, tab.get_by_role("link", name="search evolved"))
+    assert tab.locator("h1").inner_text() == "evolved"
+
+
+def test_a_search_is_followed_without_reloading(tab, tmp_path, a_result):
+    search = carry_out(tmp_path, "mine", FISH, a_result, ends=2)
+    with serving([tmp_path / "runs"], [tmp_path / "searches"]) as server:
+        tab.goto(f"{server.url}search/mine.html")
+        tab.evaluate("window.neverReloaded = true")
+        assert "2 of 12 samples" in tab.locator("#page").inner_text()
+        end(search.store, search.asked[2].cell, a_result)
+        tab.wait_for_selector("text=3 of 12 samples", timeout=PATIENT_MS)
+        assert tab.locator("#candidates tbody tr").count() == 3 + FISH.lag
+        assert tab.evaluate("window.neverReloaded")
+
+
+def test_two_runs_that_are_ticked_can_be_compared(tab, served):
+    tab.goto(f"{served}runs.html")
+    boxes = tab.get_by_role("checkbox")
+    for k in (0, 1, 2):  # the last two count
+        boxes.nth(k).check()
+    assert not boxes.nth(0).is_checked()
+    follow(tab, tab.get_by_role("link", name="compare these two"))
+    assert tab.locator("h1").inner_text() == "Two runs compared"
+    assert barriers(tab) == []
+    assert tab.locator("#compared-metrics tbody tr").count() > 10
