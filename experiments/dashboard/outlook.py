@@ -40,6 +40,11 @@ class Outlook:
     running: bool
     off: float | None = None
 
+    @property
+    def off_percent(self) -> int:
+        """For people, who know that nothing is exact."""
+        return max(1, round(100 * (self.off or 0.0)))
+
 
 class Pace:
     """What the runs of one grid take, from those that have finished; runs that were timed on this

@@ -37,6 +37,7 @@ def overview(view: View) -> Content:
     judged = [
         claim
         for grid in view.grids_with_runs
+        if grid.profile.is_evidence
         for claim in view.claims(grid)
         if claim.judgement.claim.metric not in COUNTED and claim.judgement.verdict != "not run"
     ]
@@ -71,8 +72,10 @@ def runs(view: View) -> Content:
     for run in view.snapshot.by_name:
         result = run.record.result
         metric = next(iter(result.metrics.items()), None) if result else None
-        studies = dict.fromkeys(grid.study.id for grid, _ in view.uses(run))
-        rows.append((run, result, metric, list(studies), view.samples(run)))
+        grids, samples = [grid for grid, _ in view.uses(run)], view.samples(run)
+        profiles = [g.profile.id for g in grids] + [s.config.profile for s, _ in samples]
+        studies = dict.fromkeys(grid.study.id for grid in grids)
+        rows.append((run, result, metric, next(iter(profiles), ""), list(studies), samples))
     states = Counter(str(run.state) for run in view.snapshot.by_name)
     return "runs.html", {"rows": rows, "states": states}
 

@@ -10,7 +10,7 @@ from experiments.dashboard.charts import Chart, Dot, Line, Point, line_chart, st
 from experiments.dashboard.curves import mean_line
 from experiments.dashboard.outlook import Outlook
 from experiments.dashboard.pages import Content
-from experiments.dashboard.searches import Found, Group, Sample, grouped
+from experiments.dashboard.searches import Found, Group, Sample, group_of, grouped
 from experiments.dashboard.view import View
 from experiments.search.report import level_shares
 
@@ -45,7 +45,8 @@ def searches(view: View) -> Content:
 
 def search(view: View, search: Found) -> Content:
     """One search: how far it is, what is best, and every candidate."""
-    beside = grouped(view.searches.values())[search.group]
+    group = group_of(search.config)
+    beside = grouped(view.searches.values())[group]
     reward = search.config.reward
     charts = [_best_chart(search), _front_chart(search)] if search.trained else []
     return "search.html", {
@@ -54,7 +55,7 @@ def search(view: View, search: Found) -> Content:
         "outlook": search.outlook(view.snapshot),
         "best": search.best,
         "charts": charts,
-        "comparison": _comparison(view, search.group, beside) if len(beside) > 1 else None,
+        "comparison": _comparison(view, group, beside) if len(beside) > 1 else None,
         "levels": level_shares(search.tried) if len(search.tried) > 1 else {},
         "states": Counter(sample.state for sample in search.samples),
     }
@@ -70,9 +71,8 @@ def _comparison(view: View, group: Group, found: Sequence[Found]) -> Comparison:
         )
         for search in found
     ]
-    lines = _controllers(found)
-    chart = None
-    if lines:
+    lines, chart = _controllers(found), None
+    if len(found) > 1 and lines:
         title = f"Best {group.reward} so far, by controller"
         chart = line_chart(title, lines, "samples", group.reward)
     return Comparison(group, entries, fewest, chart)

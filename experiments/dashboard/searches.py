@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import Any
 
 from datamodules import DataError
 from experiments.dashboard.grids import slug
@@ -21,10 +22,13 @@ from experiments.dashboard.outlook import FEWEST, Outlook, dealt
 from experiments.dashboard.snapshot import Run, Snapshot
 from experiments.errors import UserError
 from experiments.search.candidates import Candidate, Search
-from experiments.search.config import read_config
+from experiments.search.config import SearchConfig, read_config
 from experiments.search.report import best_so_far, front, standings
 from experiments.store import Result
 from spinenet.genotype import Genotype
+
+OF_CONTROLLER = ("controller", "seed", "samples", "lag")
+USUAL = asdict(SearchConfig())
 
 
 @dataclass(frozen=True)
@@ -53,22 +57,25 @@ class Sample:
 
 @dataclass(frozen=True)
 class Group:
-    """What searches share whose rewards can be compared."""
+    """What searches share whose rewards can be compared: all settings but those of a controller."""
 
     space: str
-    reward: str
-    recipe: str
     profile: str
-    macs_m: float | None
-    run_seed: int
+    reward: str
+    others: tuple[tuple[str, Any], ...]
 
     @property
     def title(self) -> str:
-        """For people."""
-        limit = "" if self.macs_m is None else f", at most {self.macs_m:g} M multiply-adds"
-        seed = f", run seed {self.run_seed}" if self.run_seed else ""
-        recipe = "" if self.recipe == "proxy" else f", recipe {self.recipe}"
-        return f"{self.space}, profile {self.profile}{recipe}{limit}{seed}"
+        """For people: space, profile, and what is not as usual."""
+        unusual = [f"{name} {value}" for name, value in self.others if value != USUAL[name]]
+        return ", ".join([self.space, f"profile {self.profile}", *unusual])
+
+
+def group_of(config: SearchConfig) -> Group:
+    """Which searches this one can be set beside."""
+    rest = {k: v for k, v in asdict(config).items() if k not in OF_CONTROLLER}
+    named = [rest.pop(name) for name in ("space", "profile", "reward")]
+    return Group(*named, tuple(rest.items()))
 
 
 class Found:
@@ -78,12 +85,6 @@ class Found:
         self.name, self.path, self.config = name, path, search.config
         self.tried = tuple(search.tried)
         self.samples = _samples(search, snapshot.runs)
-
-    @property
-    def group(self) -> Group:
-        """Which searches it can be set beside."""
-        c = self.config
-        return Group(c.space, c.reward, c.recipe, c.profile, c.macs_m, c.run_seed)
 
     @cached_property
     def trained(self) -> list[Sample]:
@@ -205,5 +206,5 @@ def grouped(found: Iterable[Found]) -> dict[Group, list[Found]]:
     """Searches that can be compared, together."""
     groups: dict[Group, list[Found]] = defaultdict(list)
     for one in found:
-        groups[one.group].append(one)
+        groups[group_of(one.config)].append(one)
     return groups

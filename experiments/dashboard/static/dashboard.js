@@ -103,33 +103,34 @@ function applyFilters(id) {
 // The value of each curve under the pointer, and curves that a click on their name hides.
 function makeReadable(figure) {
   const svg = figure.querySelector("svg");
-  const lines = [...svg.querySelectorAll("path.line")];
-  if (lines.length) makeReadout(svg, lines, figure.querySelector(".readout"));
-  figure.querySelectorAll(".legend li").forEach((entry, k) => makeSwitch(figure, entry, k));
+  const entries = [...figure.querySelectorAll(".legend li")];
+  entries.forEach((entry, k) => makeSwitch(figure, entry, k));
+  const curves = [...svg.querySelectorAll("path.line")].map((line, k) => {
+    const numbers = line.getAttribute("d").match(/-?[\d.]+/g).map(Number);
+    const points = Array.from({ length: numbers.length / 2 }, (_, i) => numbers.slice(2 * i, 2 * i + 2));
+    return { points, told: entries[k].querySelector(".value") };
+  });
+  if (curves.length) makeReadout(svg, curves);
 }
 
-function makeReadout(svg, lines, told) {
-  const curves = lines.map((line) => {
-    const numbers = line.getAttribute("d").match(/-?[\d.]+/g).map(Number);
-    return { line, points: Array.from({ length: numbers.length / 2 }, (_, i) => numbers.slice(2 * i, 2 * i + 2)) };
-  });
-  const cursor = svg.querySelector(".cursor");
+function makeReadout(svg, curves) {
+  const [cursor, at] = [svg.querySelector(".cursor"), svg.querySelector(".at")];
   const [x, y] = [axis(svg.dataset.x), axis(svg.dataset.y)];
   svg.addEventListener("pointermove", (event) => {
-    const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-    const shown = curves.filter(({ line }) => !line.classList.contains("off"));
-    if (!shown.length) return;
-    const nearest = shown.map(({ line, points }) => [line, closest(points, place.x)]);
-    const [at] = nearest.map(([, p]) => p[0]).sort((a, b) => Math.abs(a - place.x) - Math.abs(b - place.x));
-    cursor.setAttribute("x1", at);
-    cursor.setAttribute("x2", at);
+    const pointer = new DOMPoint(event.clientX, event.clientY);
+    const place = pointer.matrixTransform(svg.getScreenCTM().inverse()).x;
+    const nearest = curves.map(({ points }) => closest(points, place));
+    const [column] = closest(nearest, place);
     cursor.removeAttribute("visibility");
-    const values = nearest.map(([line, p]) => `${line.dataset.label} ${short(y(p[1]))}`);
-    told.textContent = `${svg.dataset.xLabel} ${short(x(at))}: ${values.join(" · ")}`;
+    for (const end of ["x1", "x2"]) cursor.setAttribute(end, column);
+    at.setAttribute("x", column);
+    at.textContent = short(x(column));
+    curves.forEach(({ told }, k) => (told.textContent = short(y(nearest[k][1]))));
   });
   svg.addEventListener("pointerleave", () => {
     cursor.setAttribute("visibility", "hidden");
-    told.textContent = "";
+    at.textContent = "";
+    for (const { told } of curves) told.textContent = "";
   });
 }
 
@@ -174,7 +175,7 @@ function makeComparable(table) {
     const box = document.createElement("input");
     box.type = "checkbox";
     box.setAttribute("aria-label", `compare ${row.cells[0].textContent}`);
-    row.cells[0].prepend(box, " ");
+    row.cells[0].prepend(box);
     box.addEventListener("change", () => {
       const others = remembered.pair.filter((id) => id !== row.dataset.run);
       remembered.pair = box.checked ? [...others.slice(-1), row.dataset.run] : others;
@@ -217,6 +218,10 @@ function tellTimeLeft() {
   document.querySelectorAll("#page [data-left]").forEach((place) => {
     const fresh = document.querySelector(`#running [data-of="${CSS.escape(place.dataset.left)}"]`);
     if (fresh) place.textContent = fresh.textContent;
+  });
+  document.querySelectorAll("#page [data-cell-of]").forEach((place) => {
+    const fresh = document.querySelector(`#running [data-of="${CSS.escape(place.dataset.cellOf)}"]`);
+    if (fresh) place.textContent = fresh.dataset.cell;
   });
 }
 

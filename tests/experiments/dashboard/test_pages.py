@@ -164,7 +164,7 @@ def ledger_rows(site: Site, model: str) -> list[dict[str, Element]]:
 
 def test_the_ledgers_lines_are_counted_by_table(every_page):
     parsed = every_page["ledger.html"]
-    places = Counter(r.children[0].words for r in parsed.all("tbody")[0].all("tr"))
+    places = Counter(r.children[-1].words for r in parsed.all("tbody")[0].all("tr"))
     (choice,) = (s for s in parsed.all("select") if s.attributes["data-key"] == "place")
     assert [o.words for o in choice.all("option")[1:]] == [f"{p} ({n})" for p, n in places.items()]
 

@@ -213,14 +213,6 @@ def test_folders_that_differ_in_signs_alone_have_pages_of_their_own(tmp_path):
     assert paths == ["a-b", "a-b-2", "A-b-3", "a-b-2-2", "search"]
 
 
-def test_the_command_takes_folders_of_searches(run, searched, tmp_path):
-    where = ("--runs", searched / "runs", "--searches", searched / "searches")
-    code, _, _ = run("dashboard", *where, "--export", tmp_path)
-    assert code == 0
-    for path in ("searches.html", "search/evolved.html", "search/evolved.svg"):
-        assert (tmp_path / path).is_file()
-
-
 def test_the_settings_of_a_search_are_on_its_page(tmp_path):
     config = SearchConfig(space="spinenet", controller="policy", samples=4, macs_m=150.0, seed=3)
     hold(tmp_path / "searches" / "mine", config)
