@@ -14,6 +14,7 @@ import pytest
 from experiments.dashboard.export import export
 from experiments.store import Failure, lock, write_failure
 from tests.experiments.dashboard.conftest import FISH, ROOT, STORES, carry_out, end
+from tests.experiments.dashboard.test_outlook import begun_ladder, tell_progress
 from tests.experiments.dashboard.test_server import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -240,7 +241,7 @@ def test_a_curve_can_be_read_off_and_hidden(tab, served):
     told = chart.locator(".value").all_inner_texts()
     assert len(told) == 2
     assert all(float(text) > 0 for text in told)
-    assert chart.locator(".cursor").is_visible()
+    assert chart.locator(".cursor").get_attribute("visibility") is None
     tab.mouse.move(0, 0)
     assert chart.locator(".value").all_inner_texts() == ["", ""]
     name = chart.get_by_role("button", name="random")
@@ -283,6 +284,20 @@ def test_a_search_is_followed_without_reloading(tab, tmp_path, a_result):
         tab.wait_for_selector("text=3 of 12 samples", timeout=PATIENT_MS)
         assert tab.locator("#candidates tbody tr").count() == 3 + FISH.lag
         assert tab.evaluate("window.neverReloaded")
+
+
+def test_how_long_it_still_takes_is_told_anew_without_reloading(tab, tmp_path, a_result):
+    folder = begun_ladder(tmp_path, a_result)
+    with serving([tmp_path]) as server, lock(folder):
+        tell_progress(folder, 300, 60.0)
+        for path, place in (("study/ladder.html", "[data-left]"), ("index.html", "[data-cell-of]")):
+            tell_progress(folder, 300, 60.0)
+            tab.goto(server.url + path)
+            told = tab.locator(place).first.text_content()
+            assert "10 min" in told
+            tell_progress(folder, 310, 6200.0)  # it has become slow
+            changed = f"told => document.querySelector('{place}').textContent !== told"
+            tab.wait_for_function(changed, arg=told, timeout=PATIENT_MS)
 
 
 def test_two_runs_that_are_ticked_can_be_compared(tab, served):

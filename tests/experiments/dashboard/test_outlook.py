@@ -144,25 +144,34 @@ def test_failed_runs_are_not_waited_for(grid, a_result):
     assert found.share == pytest.approx(5 / 6)
 
 
-def test_pages_say_how_long_it_still_takes(tmp_path, a_result):
-    study, embedded = load_study("ladder"), load_profile("embedded")
-    every = cells(study, Selection(embedded, seeds=3))
+def begun_ladder(root: Path, like: Result) -> Path:
+    """Two of the ladder's three seeds, 130 s a run; the folder of the next."""
+    every = cells(load_study("ladder"), Selection(load_profile("embedded"), seeds=3))
     facts: dict[str, Any] = {"environment": {"processor": processor()}, "macs_b": 0.2}
     facts |= {"images_seen": 4800, "train_seconds": 120.0, "seconds": 130.0}
     for cell in every[:10]:
         tree = to_tree(cell.recipe)
-        made = replace(a_result, run_id=cell.run_id, seed=cell.seed, recipe=tree, **facts)
-        write_result(tmp_path / f"{cell.recipe.name}-{cell.run_id}", made)
+        made = replace(like, run_id=cell.run_id, seed=cell.seed, recipe=tree, **facts)
+        write_result(root / f"{cell.recipe.name}-{cell.run_id}", made)
+    return Store(root).folder(every[10].run_id, every[10].recipe.name)
+
+
+def tell_progress(folder: Path, step: int, seconds: float) -> None:
+    """The run has done so many of 600 steps in so long."""
+    now = {"step": step, "total": 600, "batch_size": 8, "begun": 0.0, "begun_at_step": 0}
+    (folder / "progress.json").write_text(json.dumps({**now, "updated": seconds}))
+
+
+def test_pages_say_how_long_it_still_takes(tmp_path, a_result):
+    folder = begun_ladder(tmp_path, a_result)
     site = Site([tmp_path], is_live=True)
-    told = r"about 11 min for what is missing, by one process, give or take 1 %"
+    told = "; about 11 min for what is missing, by one process, give or take 1 %."
     assert told in page(site, "study/ladder.html").words
-    row = row_of(page(site, "index.html"), "Studies with runs", study.title)
+    row = row_of(page(site, "index.html"), "Studies with runs", load_study("ladder").title)
     assert row["time left"].words == "11 min ± 1 %"
     assert row["complete"].words == "10 of 15"
-    folder = Store(tmp_path).folder(every[10].run_id, every[10].recipe.name)
     with lock(folder):
-        now = {"step": 300, "total": 600, "batch_size": 8, "begun": 0.0, "begun_at_step": 0}
-        (folder / "progress.json").write_text(json.dumps({**now, "updated": 60.0}))
+        tell_progress(folder, 300, 60.0)
         news = read(site.news()[0].encode())
         (line,) = (p for p in news.all("p") if "under-way" in p.attributes["class"])
         assert "ladder, embedded" in line.words
