@@ -73,9 +73,9 @@ class Group:
 
 def group_of(config: SearchConfig) -> Group:
     """Which searches this one can be set beside."""
-    rest = {k: v for k, v in asdict(config).items() if k not in OF_CONTROLLER}
-    named = [rest.pop(name) for name in ("space", "profile", "reward")]
-    return Group(*named, tuple(rest.items()))
+    shared = {k: v for k, v in asdict(config).items() if k not in OF_CONTROLLER}
+    space, profile, reward = (shared.pop(name) for name in ("space", "profile", "reward"))
+    return Group(space, profile, reward, tuple(shared.items()))
 
 
 class Found:
@@ -183,7 +183,7 @@ class Searches:
 
 def _holds(search: Search, snapshot: Snapshot) -> bool:
     """Whether every result that the controller was told of is the store's."""
-    told = {tried.result.run_id: tried.result for tried in search.tried if tried.result}
+    told = {t.candidate.cell.run_id: t.result for t in search.tried if t.candidate.cell}
     records = snapshot.records(told)
     return all(records[run_id].result is result for run_id, result in told.items())
 
