@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -122,22 +123,30 @@ def mentions() -> list[tuple[str, str]]:
     return list(found.values())
 
 
-def options_of(mention: str) -> set[str]:
-    """Options of the command that is named. Raises for one that does not exist."""
+def options(command: Any) -> set[str]:
+    """Of a command, or of all commands of a group."""
+    below = (options(c) for c in getattr(command, "commands", {}).values())
+    return {o for parameter in command.params for o in parameter.opts}.union(*below)
+
+
+def meant(mention: str) -> Any:
+    """The command that is named. Raises where there is none."""
     command, rest = typer.main.get_command(application()), mention.split()
     while hasattr(command, "commands"):
         context = command.context_class(command, info_name="spinenet")
         _, command, rest = command.resolve_command(context, rest)
-    return {option for parameter in command.params for option in parameter.opts}
+    return command
 
 
 def check_mentions(text: str) -> None:
-    """Every command of a paragraph exists, and every option belongs to one of them."""
-    named = MENTION.findall(text)
-    known = set().union(*(options_of(command) for command, _ in named if command))
-    asked = [option for _, option in named if option]
-    asked += [word for command, _ in named for word in command.split() if word[:2] == "--"]
-    assert [o for o in asked if o.partition("=")[0] not in known] == []
+    """Every command of a paragraph exists and has the options that it is named with; an option
+    alone is that of some command.
+    """
+    every = options(typer.main.get_command(application()))
+    for command, option in MENTION.findall(text):
+        known = options(meant(command)) if command else every
+        given = {part.partition("=")[0] for part in [*command.split(), option] if part[:2] == "--"}
+        assert given <= known, text
 
 
 @pytest.mark.parametrize(("page", "text"), mentions())
@@ -146,7 +155,9 @@ def test_every_command_within_a_sentence_exists(page, text):
     assert page
 
 
-@pytest.mark.parametrize("text", ["`spinenet tabel`", "`spinenet table --figur`, `spinenet plan`"])
+@pytest.mark.parametrize(
+    "text", ["`spinenet tabel`", "`spinenet table --figur`", "`spinenet plan`, `--nothing`"]
+)
 def test_a_mention_of_what_does_not_exist_is_found(text):
     with pytest.raises((USAGE, AssertionError)):
         check_mentions(text)
