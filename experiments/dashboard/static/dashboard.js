@@ -116,6 +116,7 @@ function makeReadable(figure) {
 function makeReadout(svg, curves) {
   const [cursor, at] = [svg.querySelector(".cursor"), svg.querySelector(".at")];
   const [x, y] = [axis(svg.dataset.x), axis(svg.dataset.y)];
+  const isInSteps = ["step", "samples"].includes(svg.dataset.xLabel); // drawn to a tenth of a pixel
   svg.addEventListener("pointermove", (event) => {
     const pointer = new DOMPoint(event.clientX, event.clientY);
     const place = pointer.matrixTransform(svg.getScreenCTM().inverse()).x;
@@ -124,7 +125,7 @@ function makeReadout(svg, curves) {
     cursor.removeAttribute("visibility");
     for (const end of ["x1", "x2"]) cursor.setAttribute(end, column);
     at.setAttribute("x", column);
-    at.textContent = short(x(column));
+    at.textContent = short(isInSteps ? Math.round(x(column)) : x(column));
     curves.forEach(({ told }, k) => (told.textContent = short(y(nearest[k][1]))));
   });
   svg.addEventListener("pointerleave", () => {
