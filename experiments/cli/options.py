@@ -75,7 +75,7 @@ WeightsOption = Annotated[
 ]
 
 Asked = list[tuple["Study", "Selection"]]
-RUNS = Path("runs")
+RUNS, SEARCHES = Path("runs"), Path("searches")
 CHECKPOINT_EVERY = "5m"
 
 

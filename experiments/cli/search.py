@@ -11,6 +11,7 @@ import typer
 
 from experiments.cli.options import (
     RUNS,
+    SEARCHES,
     ClusterOption,
     ExecutorOption,
     JsonOption,
@@ -24,7 +25,6 @@ from experiments.errors import UserError
 if TYPE_CHECKING:
     from experiments.search.candidates import Search
 
-SEARCHES = Path("searches")
 FolderOption = Annotated[Path, typer.Option("--searches", help="Folder of the searches.")]
 NameArgument = Annotated[str, typer.Argument(help="The search's name.")]
 
