@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -119,6 +120,12 @@ class Store:
         """Why a run failed, if it did and has not succeeded since."""
         return self.records([run_id])[run_id].failure
 
+    def drop_checkpoints(self, run_id: str) -> None:
+        """Make room among hundreds of runs: a complete one needs no state to go on from."""
+        folder = self.find(run_id)
+        if folder is not None and read_result(folder) is not None:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
     def results(self) -> Iterator[Result]:
         """All complete runs."""
         for folder in sorted(self._folders().values()):
@@ -204,14 +211,12 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the run; raises UserError if another process does."""
+def lock(folder: Path, doing: str = "training this run") -> Iterator[None]:
+    """Hold the run, or what else is in a folder; raises UserError if another process does."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
         if not _taken(file):
-            raise UserError(
-                f"{folder}: another process is training this run; wait for it, or stop it"
-            )
+            raise UserError(f"{folder}: another process is {doing}; wait for it, or stop it")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -55,11 +55,12 @@ def application() -> typer.Typer:
         predict,
         run,
         search,
+        search_evidence,
         show,
         wandb,
     )
 
-    made = (grid, plan, ledger, compare, dashboard, inspect, show, search)
+    made = (grid, plan, ledger, compare, dashboard, inspect, show, search, search_evidence)
     used = (run, predict, export, importing, data, doctor, bench, wandb)
     for module in (*made, *used):
         module.register(app)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spinenet.search.space import OFFSETS, Choices, Decision, Space
+from spinenet.search.space import OFFSETS, Choices, Decision, Space, walked
 
 KINDS = ("order", "output order", "first parent", "second parent", "offset", "kind")
 
@@ -93,7 +93,7 @@ class PolicyGradient:
 
     def _evaluated(self, rows: list[Choices]) -> tuple[Tensor, Tensor]:
         """Log probability of each row (B,), and entropy summed over its choices (B,)."""
-        walks = [_walked(self.space, row) for row in rows]
+        walks = [walked(self.space, row) for row in rows]
         state = self.network.start(len(rows))
         log_chances, entropies = torch.zeros(len(rows)), torch.zeros(len(rows))
         for step in zip(*walks, strict=True):  # all rows make the same kinds of decisions
@@ -149,8 +149,3 @@ def _token(decision: Decision, choice: int) -> int:
     if decision.kind in ("first parent", "second parent"):
         return decision.block - choice - 1
     return choice - OFFSETS[0] if decision.kind == "offset" else choice
-
-
-def _walked(space: Space, row: Choices) -> list[tuple[Decision, int]]:
-    rest = iter(row)
-    return space.walk(lambda decision: next(rest))
