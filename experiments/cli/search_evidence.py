@@ -110,7 +110,7 @@ def table(
 def contest(
     name: Annotated[str, typer.Argument(help="synthetic or replay.")],
     space: Annotated[str, typer.Option(help="The space that is searched.")] = "spinenet",
-    samples: Annotated[int, typer.Option("--samples", "-n", min=5, help="Of each search.")] = 300,
+    samples: Annotated[int, typer.Option("--samples", "-n", min=5, help="Of each search.")] = 500,
     seeds: Annotated[int, typer.Option(min=2, help="Searches of each controller.")] = 30,
     lag: Annotated[int, typer.Option(min=1, help="As of `search`.")] = 4,
     table_file: Annotated[

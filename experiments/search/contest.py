@@ -39,7 +39,7 @@ class ContestConfig:
 
     name: ContestName
     space: str = "spinenet"
-    samples: int = 300
+    samples: int = 500
     seeds: int = 30
     lag: int = 4
 
