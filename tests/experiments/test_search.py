@@ -12,6 +12,7 @@ import pytest
 
 from experiments.counting import counts
 from experiments.errors import UserError
+from experiments.inspection import check_study
 from experiments.search.candidates import LOST, Search, Tried
 from experiments.search.config import hold, read_config
 from experiments.search.proxy import counted
@@ -186,3 +187,12 @@ def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_
     code, out, _ = run(*asked, "--json", *where)
     assert code == 0
     assert json.loads(out)["best_so_far"] == [LOST] * 3
+
+
+def test_the_study_of_our_search_compares_at_equal_multiply_adds():
+    checked = check_study("search", "embedded")
+    assert list(checked["unpublished"]) == ["found"]
+    for size in ("macs_m", "full_macs_b"):
+        found = {row["variant"]: row[size] for row in checked["variants"]}
+        for name, macs in found.items():
+            assert macs == pytest.approx(found["spinenet-49"], rel=0.02), (name, size)
