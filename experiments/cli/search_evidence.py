@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,9 +24,11 @@ from experiments.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from experiments.callbacks import Event
     from experiments.search.contest import Contest, ContestConfig
     from experiments.search.table import Plan, Table
-    from experiments.store import Store
+    from experiments.store import Failure, Store
+    from experiments.study import Cell
 
 STORED = Path("results/search")
 IntoOption = Annotated[
@@ -87,6 +89,7 @@ def table(
 
     Example: spinenet search-table --max-time 3h --jobs 2
     """
+    from experiments.cli.render import progress_console
     from experiments.search.table import TableConfig, plan, read
     from experiments.store import Store
 
@@ -103,7 +106,9 @@ def table(
             long_profile=long_profile,
         )
         seconds = None if max_time is None else parse_duration(max_time, "--max-time")
-        found = _train(plan(config, out), Store(runs), out, jobs, seconds)
+        with progress_console.status("drawing networks and counting what they cost"):
+            planned = plan(config, out)
+        found = _train(planned, Store(runs), out, jobs, seconds)
     _tell_worth(found, into, figure, as_json)
 
 
@@ -169,7 +174,7 @@ def _train(
         try:
             with GridProgress(missing, prices) as progress:
 
-                def watch(cell: Any, event: Any) -> None:
+                def watch(cell: Cell, event: Event) -> None:
                     progress.watch(cell, event)
                     if event["kind"] == "done":
                         store.drop_checkpoints(cell.run_id)
@@ -177,10 +182,17 @@ def _train(
                 run_cells(missing, store, runtimes, workers, watch, max_seconds)
         finally:
             found = planned.table(store)
-            stored.write(out, found)
+            if len(found.runs) > len(planned.known):
+                stored.write(out, found)
             progress_console.print(f"{len(found.runs)} of {len(planned.entries)} runs in {out}")
+    _refuse_failures(planned, store, progress.failures)
+    return found
+
+
+def _refuse_failures(planned: Plan, store: Store, failures: list[tuple[Cell, Failure]]) -> None:
+    """Raise UserError if runs failed that say nothing of their networks."""
     left = {cell.run_id for cell in planned.missing(store)}
-    failed = [(c, failure) for c, failure in progress.failures if c.run_id in left]
+    failed = [(cell, failure) for cell, failure in failures if cell.run_id in left]
     if failed:
         cell, failure = failed[0]
         raise UserError(
@@ -188,7 +200,6 @@ def _train(
             f"failure.json in their folders under {store.root} has the tracebacks, the same "
             "command tries them again"
         )
-    return found
 
 
 def _hold(config: ContestConfig, table: Table | None) -> Contest:

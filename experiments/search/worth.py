@@ -19,7 +19,7 @@ from experiments.search.table import Part, Table
 from experiments.statistics import pooled_deviation
 
 RESAMPLES = 1000
-LEAST_PAIRS = 5  # below which a rank correlation says nothing
+LEAST_PAIRS = 5  # fewer say nothing, nor do any that are all alike
 TOP = 0.2  # of the networks, for the overlap of the best
 
 
@@ -87,7 +87,7 @@ def worth(table: Table) -> Worth | None:
         spread=spread,
         best=max(sampled),
         noise=noise,
-        reliability=None if noise is None else max(0.0, 1 - (noise / spread) ** 2),
+        reliability=None if noise is None or not spread else max(0.0, 1 - (noise / spread) ** 2),
         between_seeds=_correlation(
             [(s[0], s[1]) for s in proxy.values() if {0, 1} <= s.keys()], stats.kendalltau
         ),
@@ -111,7 +111,7 @@ def _pairs(table: Table) -> list[tuple[float, float]]:
 
 
 def _correlation(pairs: Sequence[tuple[float, float]], kind: object) -> Correlation | None:
-    if len(pairs) < LEAST_PAIRS:
+    if len(pairs) < LEAST_PAIRS or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
         return None
     a, b = np.array(pairs).T
 

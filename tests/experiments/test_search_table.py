@@ -249,6 +249,10 @@ class TestWorth:
         few = worth(made(4))
         assert few.kendall is None
         assert few.overlap is None
+        alike = made(8)
+        runs = tuple(replace(run, ap=0.0) for run in alike.runs)
+        nothing = worth(replace(alike, runs=runs))
+        assert (nothing.kendall, nothing.reliability, nothing.noise) == (None, None, 0.0)
         assert documents.proxy_markdown(None) == documents.NO_TABLE
         assert documents.proxy_markdown(made(1)) == documents.NO_TABLE
 
