@@ -152,41 +152,51 @@ def _train(
     planned: Plan, store: Store, out: Path, jobs: int | None, max_seconds: float | None
 ) -> Table:
     """Run what is missing, then write what there is, also when the user stops it."""
+    from experiments.cli.render import progress_console
+    from experiments.search import stored
+
+    missing, failures = planned.missing(store), []
+    with interruptible():
+        try:
+            if missing:
+                failures = _run(missing, store, jobs, max_seconds)
+        finally:
+            found = planned.table(store)
+            if len(found.runs) > len(planned.known):
+                stored.write(out, found)
+            progress_console.print(f"{len(found.runs)} of {len(planned.entries)} runs in {out}")
+    _refuse_failures(planned, store, failures)
+    return found
+
+
+def _run(
+    missing: list[Cell], store: Store, jobs: int | None, max_seconds: float | None
+) -> list[tuple[Cell, Failure]]:
+    """Train the cells, their price told before; those that failed."""
     from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
     from experiments.executors.local import default_workers, run_cells
     from experiments.planning import duration
     from experiments.pricing import price_runs
-    from experiments.search import stored
     from experiments.training import Runtime
 
-    missing = planned.missing(store)
     with progress_console.status("preparing the data, pricing the runs"):
         for source in {cell.recipe.data.source: None for cell in missing}:
             open_data(source).prepare()
         prices = {run: price.seconds for run, price in price_runs(missing, store).items()}
     workers = jobs or default_workers(missing)
     about = duration(sum(prices.values()) / workers)
-    told = f"{len(missing)} of {len(planned.entries)} runs to train, {workers} at a time"
-    progress_console.print(f"{told}, about {about}")
+    progress_console.print(f"{len(missing)} runs to train, {workers} at a time, about {about}")
     runtimes = {c.run_id: Runtime(wandb="disabled", group=c.profile) for c in missing}
-    with interruptible():
-        try:
-            with GridProgress(missing, prices) as progress:
+    with GridProgress(missing, prices) as progress:
 
-                def watch(cell: Cell, event: Event) -> None:
-                    progress.watch(cell, event)
-                    if event["kind"] == "done":
-                        store.drop_checkpoints(cell.run_id)
+        def watch(cell: Cell, event: Event) -> None:
+            progress.watch(cell, event)
+            if event["kind"] == "done":
+                store.drop_checkpoints(cell.run_id)
 
-                run_cells(missing, store, runtimes, workers, watch, max_seconds)
-        finally:
-            found = planned.table(store)
-            if len(found.runs) > len(planned.known):
-                stored.write(out, found)
-            progress_console.print(f"{len(found.runs)} of {len(planned.entries)} runs in {out}")
-    _refuse_failures(planned, store, progress.failures)
-    return found
+        run_cells(missing, store, runtimes, workers, watch, max_seconds)
+    return progress.failures
 
 
 def _refuse_failures(planned: Plan, store: Store, failures: list[tuple[Cell, Failure]]) -> None:

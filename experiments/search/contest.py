@@ -26,7 +26,7 @@ from spinenet.search.space import Choices
 ContestName = Literal["synthetic", "replay"]
 CONTESTS: tuple[ContestName, ...] = get_args(ContestName)
 CHANCE = "random"
-MARKS = 40  # points of a curve
+MARKS = 40  # points of a curve, more or less
 NOISE = 104_729  # of the noise's seeds, which no controller's are derived from
 
 Watch = Callable[[int, int], None]
@@ -66,8 +66,8 @@ class Contest:
                 raise ValueError(f"curves.{name}: a curve has not {len(self.marks)} points")
 
     def after(self, name: str, samples: int) -> list[float]:
-        """What each seed of a controller has after so many samples, or the last mark before."""
-        place = max(i for i, mark in enumerate(self.marks) if mark <= samples)
+        """What each seed of a controller has after so many samples, one of `marks`."""
+        place = self.marks.index(samples)
         return [curve[place] for curve in self.curves[name]]
 
 
@@ -149,15 +149,19 @@ class _Searcher:
             self.best, self.choice = self.rewards[row], worth
 
 
-def _marks(samples: int) -> tuple[int, ...]:
-    """Numbers of samples, close together at first, with the last."""
-    spread = np.geomspace(1, samples, MARKS).round().astype(int)
-    return tuple(int(mark) for mark in np.unique(spread))
-
-
-def table_marks(samples: int) -> Sequence[int]:
+def table_marks(samples: int) -> list[int]:
     """The few numbers of samples that a table shows: a fifth, two fifths, … of all."""
     return [samples * part // 5 for part in range(1, 6)]
+
+
+def _marks(samples: int) -> tuple[int, ...]:
+    """Numbers of samples at which a curve is kept: close together at first, those of the table
+    among them.
+    """
+    early = np.geomspace(1, samples / 5, MARKS // 2)
+    late = np.linspace(samples / 5, samples, MARKS // 2)
+    marks = np.unique(np.concatenate([early, late]).round().astype(int))
+    return tuple(sorted({*marks.tolist(), *table_marks(samples)}))
 
 
 def objective(config: ContestConfig, table: Table | None) -> tuple[Objective, dict[str, Any]]:

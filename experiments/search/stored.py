@@ -52,12 +52,14 @@ def read(path: Path, kind: type[T], way_out: str) -> T | None:
 
 
 def as_lines(body: Mapping[str, Any]) -> str:
-    """JSON of a mapping with each item of a list or mapping in it on a line of its own."""
+    """JSON of a mapping, in which each row of a list or mapping is on a line of its own; a list of
+    numbers is one row.
+    """
     return "{\n" + ",\n".join(f" {json.dumps(k)}: {_inner(v)}" for k, v in body.items()) + "\n}\n"
 
 
 def _inner(value: Any) -> str:
-    if isinstance(value, list | tuple) and value:
+    if isinstance(value, list | tuple) and any(isinstance(v, list | tuple | dict) for v in value):
         return "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
     if isinstance(value, Mapping) and value:
         items = (f"  {json.dumps(str(k))}: {json.dumps(v)}" for k, v in value.items())
