@@ -19,12 +19,13 @@ DataModule = DetectionDataModule | ClassificationDataModule
 
 
 def datamodule(recipe: Recipe, num_workers: int = 0) -> DataModule:
-    """The data of a recipe."""
+    """The data of a recipe, in the batches that go through the network at once."""
     sizes = {
         "seed": recipe.seed,
-        "batch_size": recipe.train.batch_size,
+        "batch_size": recipe.train.batch_size // recipe.train.accumulate,
         "eval_batch_size": recipe.eval.batch_size,
         "num_workers": num_workers,
+        "on_error": recipe.data.on_error,
     }
     data = recipe.data
     if isinstance(recipe.model, ClassifierConfig):

@@ -51,8 +51,8 @@ class HistoryLogger(Logger):
     def __init__(self, folder: Path, *, resume_step: int = 0) -> None:
         super().__init__()
         self.path = folder / "history.jsonl"
-        kept = self.path.read_text().splitlines() if self.path.is_file() and resume_step else []
-        kept = [line for line in kept if json.loads(line)["step"] < resume_step]
+        kept = self.path.read_bytes().splitlines() if self.path.is_file() and resume_step else []
+        kept = [line.decode() for line in kept if 0 <= _step(line) < resume_step]
         self.path.write_text("".join(f"{line}\n" for line in kept))
 
     @property
@@ -71,6 +71,15 @@ class HistoryLogger(Logger):
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """The recipe is on disk already."""
+
+
+def _step(line: bytes) -> int:
+    """The step of a line of history; -1 of one that was being written when the run was killed."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, LookupError, TypeError):
+        return -1
+    return step if isinstance(step, int) else -1
 
 
 class SafeWandbLogger(WandbLogger):

@@ -13,7 +13,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,14 @@ from experiments.callbacks import (
     FrozenNorms,
     Report,
     Send,
+    Witness,
     device_name,
     moving_average,
 )
+from experiments.checkpoint import LAST, last_checkpoint
+from experiments.code_version import OtherCode, take_up
+from experiments.errors import UserError
+from experiments.faults import explained
 from experiments.networks import build, compile_network
 from experiments.progress import ProgressFile
 from experiments.provenance import environment
@@ -75,7 +80,8 @@ class Runtime:
     `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
     `train.start`, found by its content. `wandb_artifacts` gives W&B the last and the best weights.
     `paper` has the printed values of the variant by study, for W&B's summary. `cells` are the
-    entries of grids that ask for the run.
+    entries of grids that ask for the run. `other_code` says what becomes of an unfinished run that
+    other code began; a result of both is marked.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
@@ -89,6 +95,7 @@ class Runtime:
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
     cells: tuple[str, ...] = ()
     progress_bar: bool = False
+    other_code: OtherCode = "refuse"
 
 
 def train(
@@ -103,28 +110,37 @@ def train(
         (folder / "failure.json").unlink(missing_ok=True)
         keep_freed_memory()
         progress = ProgressFile(folder, recipe.train.batch_size)
+        witness = Witness()
 
         def tell(event: Event) -> None:
             progress.take(event)
             send(event)
 
         try:
-            result = _train(recipe, run_id, folder, runtime, tell)
+            result = _train(recipe, run_id, folder, runtime, tell, witness)
             progress.remove()
             return result
         except Exception as error:
-            write_failure(folder, Failure(type(error).__name__, str(error), traceback.format_exc()))
-            log.error("failed: %s: %s", type(error).__name__, error)
-            raise
+            trace = traceback.format_exc()
+            told = explained(error, recipe, folder, runtime, witness.moment)
+            log.error("failed: %s: %s", type(told).__name__, told)
+            with suppress(OSError):  # nor can a failure be written where the disk is full
+                write_failure(folder, Failure(type(told).__name__, str(told), trace))
+            if told is error:
+                raise
+            raise told from error
 
 
-def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send) -> Result:
+def _train(
+    recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send, witness: Witness
+) -> Result:
     start = time.perf_counter()
     torch.set_num_threads(recipe.train.threads)
-    facts = _begin(recipe, run_id, folder)
+    facts, marks = _begin(recipe, run_id, folder, runtime)
     data = datamodule(recipe, runtime.num_workers)
     data.prepare_data()
     data.setup("fit")
+    marks += _left_out(data)
     model = _network(recipe, runtime, data)
     counts = complexity(model, recipe.data.transform.side)
     if runtime.recompute:
@@ -139,10 +155,13 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     report = Report(send)
     tracker = _tracker(recipe, run_id, folder, runtime, counts, facts)
     drawing = tracker.attempt(lambda: start_drawing(recipe, folder / "wandb")) if tracker else None
-    callbacks: list[Callback] = [report, FiniteLoss()]
+    callbacks: list[Callback] = [report, FiniteLoss(), witness]
     if tracker and runtime.wandb_artifacts:
         callbacks.append(BestWeights(folder, write))
-    trainer, resume = _trainer(recipe, folder, runtime, callbacks, [tracker] if tracker else [])
+    resume, step = last_checkpoint(folder, module)
+    loggers = [HistoryLogger(folder, resume_step=step), *([tracker] if tracker else [])]
+    steps = _steps_per_epoch(recipe, data)
+    trainer = _trainer(recipe, folder, runtime, callbacks, loggers, steps)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
         trainer.validate(module, datamodule=data, verbose=False)
@@ -165,12 +184,13 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
         seconds=time.perf_counter() - start,
         train_seconds=report.train_seconds,
         images_per_second=report.images / max(report.train_seconds, 1e-9),
-        images_seen=data.batches_per_epoch * recipe.train.batch_size * recipe.train.epochs,
+        images_seen=steps * recipe.train.batch_size * recipe.train.epochs,
         data_fingerprint=data.fingerprint,
         recipe=to_tree(recipe),
         environment=facts,
-        deviates=list(recipe.deviates),
+        deviates=[*recipe.deviates, *marks],
         cells=list(runtime.cells),
+        left_out={split: len(said) for split, said in data.left_out.items() if said},
     )
     value = result.metrics[module.metric]
     log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
@@ -180,15 +200,37 @@ def _train(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Se
     return result
 
 
-def _begin(recipe: Recipe, run_id: str, folder: Path) -> dict[str, Any]:
-    """Write down what is run and where; the latter."""
-    facts = environment()
+def _begin(
+    recipe: Recipe, run_id: str, folder: Path, runtime: Runtime
+) -> tuple[dict[str, Any], list[str]]:
+    """Write down what is run, where, and by which code; where, and what deviates in that."""
+    marks = ["code"] if take_up(folder, runtime.other_code) else []
+    facts = environment() | {"accelerator": runtime.accelerator}
     write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
     write_atomically(folder / "environment.json", json.dumps(facts, indent=1))
     log.info(
         "run %s (%s), commit %s, on %s", run_id, recipe.name, facts["commit"][:10], device_name()
     )
-    return facts
+    return facts, marks
+
+
+def _left_out(data: DataModule) -> list[str]:
+    """Log each damaged picture that is left out; what deviates by it."""
+    for split, complaints in data.left_out.items():
+        for said in complaints:
+            log.warning("left out of %s: %s", split, said)
+    count = sum(map(len, data.left_out.values()))
+    return [f"{count} damaged pictures left out"] if count else []
+
+
+def _steps_per_epoch(recipe: Recipe, data: DataModule) -> int:
+    """Steps of the optimiser, each of a whole batch."""
+    steps = data.batches_per_epoch // recipe.train.accumulate
+    if not steps and data.batches_per_epoch:
+        raise UserError(
+            f"train.batch_size: {recipe.train.batch_size} is more than {data.described}; lower it"
+        )
+    return steps
 
 
 def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
@@ -237,32 +279,38 @@ def _conclude(tracker: SafeWandbLogger, result: Result, folder: Path, runtime: R
 
 
 def _trainer(
-    recipe: Recipe, folder: Path, runtime: Runtime, callbacks: list[Callback], trackers: list[Any]
-) -> tuple[pl.Trainer, Path | None]:
-    """Lightning's trainer for a recipe, and the checkpoint to go on from, if there is one."""
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    resume = checkpoint if checkpoint.is_file() else None
-    step = torch.load(checkpoint, weights_only=True)["global_step"] if resume else 0
+    recipe: Recipe,
+    folder: Path,
+    runtime: Runtime,
+    callbacks: list[Callback],
+    loggers: list[Any],
+    steps_per_epoch: int,
+) -> pl.Trainer:
+    """Lightning's trainer for a recipe."""
+    accumulate = recipe.train.accumulate
     if recipe.train.frozen_norms:
         callbacks = [*callbacks, FrozenNorms(recipe.train.frozen_norms)]
     if recipe.train.ema_decay:
         callbacks = [*callbacks, moving_average(recipe.train.ema_decay)]
     saver = ModelCheckpoint(
-        dirpath=checkpoint.parent,
-        filename="last",
+        dirpath=(folder / LAST).parent,
+        filename=LAST.stem,
         every_n_epochs=1,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    trainer = pl.Trainer(
+    return pl.Trainer(
         accelerator=runtime.accelerator,
         devices=[runtime.device] if runtime.accelerator == "gpu" else 1,
         max_epochs=recipe.train.epochs,
         precision=PRECISIONS[recipe.train.precision],  # type: ignore[arg-type]
         gradient_clip_val=recipe.optim.clip_norm or None,
+        accumulate_grad_batches=accumulate,
+        # Parts that fill no whole batch would be a step of their own.
+        limit_train_batches=steps_per_epoch * accumulate if accumulate > 1 else None,
         check_val_every_n_epoch=recipe.eval.every_epochs,
         callbacks=[*callbacks, saver],
-        logger=[HistoryLogger(folder, resume_step=step), *trackers],
+        logger=loggers,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -271,13 +319,17 @@ def _trainer(
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    return trainer, resume
+
+
+class _Quiet(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """A line that does not fit onto the disk is lost; the run says why it failed anyway."""
 
 
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     """The project's log lines, and Lightning's warnings, into the run's own file."""
-    handler = logging.FileHandler(path)
+    handler = _Quiet(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     ours = logging.getLogger("experiments")
     ours.addHandler(handler)

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from spinenet.naming import unknown
+from spinenet.yaml_text import YamlError, parse
 
 BOTTLENECK, RESIDUAL, MBCONV = "bottleneck", "residual", "mbconv"
 EXPANSION = {
@@ -203,9 +204,9 @@ def from_mapping(data: Mapping[str, Any], *, origin: str = "genotype") -> Genoty
 def from_yaml(text: str, *, origin: str = "genotype") -> Genotype:
     """Read a genotype from YAML text."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise GenotypeError(f"{origin}: not valid YAML: {error}") from None
+        data = parse(text)
+    except YamlError as error:
+        raise GenotypeError(f"{origin}: {error}") from None
     if not isinstance(data, Mapping):
         raise GenotypeError(
             f"{origin}: expected a mapping with stem and blocks, found {type(data).__name__}"
@@ -223,7 +224,11 @@ def load(name_or_path: str | Path, *, relative_to: Path | None = None) -> Genoty
         raise GenotypeError(
             f"no genotype file {path}; the name is taken relative to the file that names it"
         )
-    return from_yaml(path.read_text(), origin=path.name)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GenotypeError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    return from_yaml(content, origin=path.name)
 
 
 @cache

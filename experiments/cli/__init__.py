@@ -32,9 +32,9 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except Exception as error:
-        if not _is_user_error(error) or os.environ.get("SPINENET_TRACEBACK"):
+        if os.environ.get("SPINENET_TRACEBACK") or (said := _said(error)) is None:
             raise
-        _fail(str(error))
+        _fail(said)
 
 
 @cache
@@ -66,12 +66,20 @@ def application() -> typer.Typer:
     return app
 
 
-def _is_user_error(error: Exception) -> bool:
+def _said(error: Exception) -> str | None:
+    """The line for a mistake of the user's, or a fault of the disk; None for any other error."""
     from datamodules import DataError
+    from experiments.faults import of_storage
     from experiments.module import NonFiniteLossError
     from spinenet.genotype import GenotypeError
 
-    return isinstance(error, DataError | GenotypeError | NonFiniteLossError)
+    if isinstance(error, DataError | GenotypeError | NonFiniteLossError):
+        return str(error)
+    if found := of_storage(error):
+        return str(found)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return None
 
 
 def _fail(message: str) -> None:

@@ -12,6 +12,7 @@ from experiments.cli.options import (
     BudgetOption,
     JobsOption,
     JsonOption,
+    OtherCodeOption,
     RecomputeOption,
     RunsOption,
     WandbArtifactsOption,
@@ -58,6 +59,7 @@ def reproduce(
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
+    other_code: OtherCodeOption = "refuse",
     as_json: JsonOption = False,
 ) -> None:
     """Run what a study still misses, then print its tables.
@@ -73,6 +75,7 @@ def reproduce(
     missing = _wanted(grids, planned, store, budget, jobs, retry_failed)
     carried_out: dict[str, Any] = {"wandb": wandb, "wandb_artifacts": wandb_artifacts}
     carried_out |= {"recompute": recompute, "num_workers": workers, "weights": asked[0][1].weights}
+    carried_out |= {"other_code": other_code}
     seconds = None if max_time is None else parse_duration(max_time, "--max-time")
     failures = []
     if missing:
@@ -188,6 +191,7 @@ def _run(
     from experiments.cli.render import GridProgress, progress_console
     from experiments.counting import longest_first
     from experiments.executors.local import default_workers, run_cells
+    from experiments.faults import refuse_unwritable
     from experiments.grid import runtimes
 
     missing = longest_first(missing)
@@ -195,6 +199,7 @@ def _run(
     done = planned.count("complete")
     progress_console.print(f"{len(missing)} runs to train, {done} complete, {workers} at a time")
     _brief(missing, carried_out["weights"])
+    refuse_unwritable(store.root)
     of_run = runtimes(grids, missing, **carried_out)
     with interruptible(), GridProgress(missing) as progress:
         left = run_cells(missing, store, of_run, workers, progress.watch, max_seconds)
@@ -210,7 +215,9 @@ def _brief(missing: "list[Cell]", weights: Path | None) -> None:
     from experiments.cli.render import progress_console
 
     recipes = {(cell.study, cell.variant): cell.recipe for cell in missing}
-    opened = {r.data.source: open_data(r.data.source) for r in recipes.values()}
+    opened = {
+        r.data.source: open_data(r.data.source, on_error=r.data.on_error) for r in recipes.values()
+    }
     with progress_console.status("preparing the data"):
         for source in opened.values():
             source.prepare()

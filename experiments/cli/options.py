@@ -46,6 +46,10 @@ RecomputeOption = Annotated[
     bool,
     typer.Option("--recompute", help="Run blocks twice instead of keeping what they compute."),
 ]
+OtherCodeOption = Annotated[
+    Literal["refuse", "continue", "restart"],
+    typer.Option("--other-code", help="What to do with unfinished runs that other code began."),
+]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once (default: by cores).")
 ]

@@ -12,6 +12,7 @@ from experiments.cli.options import (
     RUNS,
     DataOption,
     JsonOption,
+    OtherCodeOption,
     RecomputeOption,
     RunsOption,
     SetOption,
@@ -48,6 +49,7 @@ def train(
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
+    other_code: OtherCodeOption = "refuse",
     as_json: JsonOption = False,
 ) -> None:
     """Train one recipe.
@@ -68,6 +70,7 @@ def train(
         wandb_artifacts=wandb_artifacts,
         group="train",
         progress_bar=True,
+        other_code=other_code,
     )
     folder, result = train_one(composed, runs, runtime, say=lambda line: typer.echo(line, err=True))
     _show(result.metrics, folder, as_json)

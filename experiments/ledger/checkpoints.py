@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from experiments.errors import UserError
 from experiments.ledger.printed import Printed
@@ -72,24 +75,30 @@ def read_scores(path: Path) -> CheckpointScores:
     imported.
     """
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_bytes())
         origin, recipe = data["origin"], data["recipe"]
-        metrics, pictures = data["metrics"], data["pictures"]
+        facts = {
+            "metrics": data["metrics"],
+            "pictures": data["pictures"],
+            "activation": recipe["model"]["layers"]["activation"],
+            "side": recipe["data"]["transform"]["side"],
+        }
+        found = _reader().validate_python(facts | origin) if origin else None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `spinenet eval` writes it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        what = str(error).splitlines()[-1][:200] if str(error) else repr(error)
         raise UserError(
-            f"{path}: not a scores.json as `spinenet eval` writes it: {error!r}; evaluate again"
+            f"{path}: not a scores.json as `spinenet eval` writes it: {what}; evaluate again"
         ) from None
-    if not origin:
+    if found is None:
         raise UserError(
             f"{path}: these weights were not imported from an official checkpoint, so they confirm "
             "nothing printed; runs of one's own are found in a store (--runs)"
         )
-    return CheckpointScores(
-        metrics=metrics,
-        pictures=pictures,
-        activation=recipe["model"]["layers"]["activation"],
-        side=recipe["data"]["transform"]["side"],
-        **origin,
-    )
+    return found
+
+
+@cache
+def _reader() -> TypeAdapter[CheckpointScores]:
+    return TypeAdapter(CheckpointScores)

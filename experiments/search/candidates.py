@@ -53,7 +53,9 @@ class Search:
         self.config, self.store = config, store
         self.space, self.controller = config.searched_space(), config.make_controller()
         self.base = _base(config)
-        self.fingerprint = open_data(self.base.data.source).fingerprint
+        self.fingerprint = open_data(
+            self.base.data.source, on_error=self.base.data.on_error
+        ).fingerprint
         self.asked: list[Candidate] = []
         self.tried: list[Tried] = []
         self._cells: dict[str, Cell] = {}  # by graph hash
