@@ -191,12 +191,17 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {text}: expected KEY=VALUE, such as model.backbone.width=0.5")
+            raise UserError(f"--set {_short(text)}: expected KEY=VALUE, such as model.backbone.width=0.5")
         try:
             changes[key] = parse(value)
         except YamlError as error:
-            raise UserError(f"--set {text}: {error}") from None
+            raise UserError(f"--set {_short(text)}: {error}") from None
     return changes
+
+
+def _short(text: str) -> str:
+    """The beginning of what a user gave, in one line."""
+    return " ".join(text[:80].split())
 
 
 def difference(tree: Tree, base: Tree) -> dict[str, tuple[Any, Any]]:

@@ -88,11 +88,11 @@ def _makers() -> str:
 
 
 def _read(path: Path) -> Complexity | None:
-    """What is kept, or None where nothing is or it is damaged: a count is read for years."""
+    """What is kept, or None where nothing is or it is damaged, be it by a digit."""
     try:
         text = path.read_text()
         kept = json.loads(text)
-        found = Complexity(macs=kept["macs"], params=kept["params"])
+        found = Complexity(kept["macs_b"], kept["params_m"], kept["macs_b_by_module"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return found if text == _text(found) else None

@@ -15,6 +15,8 @@ from experiments.recipe import Recipe
 from experiments.study_file import load_study
 from spinenet.counts import Complexity
 
+NEARLY = counting._text(Complexity(85.0, 28.5, {})).replace("85.0", "86.0")
+
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
