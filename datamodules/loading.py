@@ -2,6 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -105,6 +106,32 @@ class TwoSplits(pl.LightningDataModule, ABC):
         )
 
 
+class ResumableLoader(DataLoader):
+    """A loader over an `EpochSampler` that can go on inside an epoch. Lightning keeps its state in
+    checkpoints: how many batches of the epoch it has given.
+    """
+
+    _begun = _given = 0
+
+    def __iter__(self) -> Any:
+        self._given, self._begun = self._begun, 0
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.pass_over(self._given * (self.batch_size or 1))
+        return self._counted(super().__iter__())
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next epoch begins after the batches that were given when the state was taken."""
+        self._begun = state["batches"]
+
+
 def channels_last_batch(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """The default batch of samples, with the pictures channels last in memory as they were."""
     pictures = [sample["image"].permute(1, 2, 0) for sample in samples]
@@ -120,7 +147,7 @@ def epoch_loader(
     """Batches of a dataset that answers to (epoch, i), shuffled and without a partial last batch in
     training.
     """
-    return DataLoader(
+    return ResumableLoader(
         dataset,
         batch_size=batch_size,
         sampler=EpochSampler(length=length, seed=seed, shuffle=train),

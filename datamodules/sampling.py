@@ -37,6 +37,11 @@ class EpochSampler(Sampler[Key]):
         self.rank = here if rank is None else rank
         self.world_size = count if world_size is None else world_size
         self.epoch = 0
+        self._passed_over = 0
+
+    def pass_over(self, count: int) -> None:
+        """Leave out the first keys of the next epoch to be asked for, which were dealt before."""
+        self._passed_over = count
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
@@ -52,8 +57,8 @@ class EpochSampler(Sampler[Key]):
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         mine = order[self.rank :: self.world_size][: len(self)]
-        epoch = self.epoch
-        return iter([(epoch, i) for i in mine.tolist()])
+        epoch, first, self._passed_over = self.epoch, self._passed_over, 0
+        return iter([(epoch, i) for i in mine[first:].tolist()])
 
 
 def current_rank() -> tuple[int, int]:

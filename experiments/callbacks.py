@@ -167,6 +167,9 @@ class Report(Callback):
         self.send, self.last, self.started = send, 0.0, 0.0
         self.train_seconds, self.images = 0.0, 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.perf_counter()  # of an epoch that is gone on with, which does not start
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()
 

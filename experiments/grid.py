@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from experiments.leases import Pace, Watch
 from experiments.store import Result, State, Store
 from experiments.study import Cell, PaperValue, Study
 
 if TYPE_CHECKING:
     from experiments.training import Runtime
+
+WAIT_S = 1.0  # between looks at what other workers do
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,13 @@ class Plan:
     @property
     def missing(self) -> list[Cell]:
         """What has to run, each run once, failed ones again."""
+        return self.in_state("missing", "failed")
+
+    def in_state(self, *states: State) -> list[Cell]:
+        """The first cell of each run in one of these states."""
         unique: dict[str, Cell] = {}
         for cell in self.cells:
-            if self.states[cell.run_id] in ("missing", "failed"):
+            if self.states[cell.run_id] in states:
                 unique.setdefault(cell.run_id, cell)
         return list(unique.values())
 
@@ -38,6 +46,22 @@ def make_plan(cells: Sequence[Cell], store: Store) -> Plan:
     """Look every cell up in the store."""
     records = store.records(c.run_id for c in cells)
     return Plan(tuple(cells), {run_id: record.state for run_id, record in records.items()})
+
+
+def await_others(cells: Sequence[Cell], store: Store, pace: Pace | None = None) -> list[Cell]:
+    """Wait for runs that other workers have, until some are free to be taken: given back unfinished,
+    or of a worker that is dead. These; none if all came to an end.
+    """
+    watch, left = Watch(pace), list(cells)
+    while left:
+        states = make_plan(left, store).states
+        left = [cell for cell in left if states[cell.run_id] in ("missing", "running")]
+        folders = {cell.run_id: store.folder(cell.run_id, cell.recipe.name) for cell in left}
+        if free := [cell for cell in left if watch.look(folders[cell.run_id]) == "free"]:
+            return free
+        if left:
+            time.sleep(WAIT_S)
+    return []
 
 
 def collect(cells: Sequence[Cell], store: Store) -> dict[str, dict[int, Result]]:

@@ -6,36 +6,32 @@
         history.jsonl        losses and validation by step
         train.log            the run's own words; output.log: everything else it printed
         progress.json        how far it is, while it is not finished
-        checkpoints/         the state after the last whole epoch
+        checkpoints/         the last two states that training can go on from
         weights.safetensors  final weights, with recipe and label map
         detections.json      what they find on the validation split
         result.json          written last and atomically: a run is complete iff it validates
         failure.json         what went wrong, if it did
 
-A lock held by the process that trains says that a run is under way; the system drops it with the
-process.
+A lease of the process that trains, in `.lease/`, says that a run is under way.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.errors import UserError
+from experiments.leases import is_locked
 
 RESULT_VERSION = 1
-LOCK_TRIES, LOCK_WAIT_S = 10, 0.01
 
 State = Literal["complete", "failed", "running", "missing"]
 
@@ -104,6 +100,10 @@ class Store:
         """The run's folder, if it has one."""
         return self._folders().get(run_id)
 
+    def folders(self) -> list[Path]:
+        """Every run's folder, by name."""
+        return sorted(self._folders().values())
+
     def records(self, run_ids: Iterable[str]) -> dict[str, Record]:
         """What is known of each run, from one look at the root and one at each of their folders."""
         folders = self._folders()
@@ -123,7 +123,7 @@ class Store:
 
     def results(self) -> Iterator[Result]:
         """All complete runs."""
-        for folder in sorted(self._folders().values()):
+        for folder in self.folders():
             result = read_result(folder)
             if result is not None:
                 yield result
@@ -133,7 +133,8 @@ class Store:
         if not self.root.is_dir():
             return {}
         names = sorted((entry.name for entry in os.scandir(self.root)), reverse=True)
-        return {name.rpartition("-")[2]: self.root / name for name in names if "-" in name}
+        runs = (name for name in names if "-" in name and not name.startswith("."))
+        return {name.rpartition("-")[2]: self.root / name for name in runs}
 
 
 def read_record(folder: Path) -> Record:
@@ -220,48 +221,6 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the run; raises UserError if another process does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
-        if not _taken(file):
-            raise UserError(
-                f"{folder}: another process is training this run; wait for it, or stop it"
-            )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _taken(file: IO[str]) -> bool:
-    """Whether the lock could be had. It is tried for a moment: who asks whether a run is locked
-    holds it for an instant.
-    """
-    for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(LOCK_WAIT_S)
-        else:
-            return True
-    return False
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether some process is training this run now."""
-    path = folder / ".lock"
-    if not path.is_file():
-        return False
-    with path.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def metric_values(results: Mapping[int, Result], metric: str) -> dict[int, float]:

@@ -13,7 +13,8 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from experiments.store import Result
+from experiments.store import Result, write_atomically
 from experiments.study import PaperValue
 from experiments.uploading import start_upload
 
@@ -40,6 +41,7 @@ QUIET: dict[str, Any] = {
     "x_disable_stats": True,
     "x_save_requirements": False,
 }
+HISTORY = "history.jsonl"
 STEP = "step"  # the axis of all curves: optimiser steps, which a resumed run continues
 
 
@@ -50,10 +52,9 @@ class HistoryLogger(Logger):
 
     def __init__(self, folder: Path, *, resume_step: int = 0) -> None:
         super().__init__()
-        self.path = folder / "history.jsonl"
-        kept = self.path.read_bytes().splitlines() if self.path.is_file() and resume_step else []
-        kept = [line.decode() for line in kept if 0 <= _step(line) < resume_step]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
+        self.path = folder / HISTORY
+        kept = [line for line, step in _history(self.path) if 0 <= step < resume_step]
+        write_atomically(self.path, "".join(f"{line}\n" for line in kept))
 
     @property
     def name(self) -> str:
@@ -73,13 +74,14 @@ class HistoryLogger(Logger):
         """The recipe is on disk already."""
 
 
-def _step(line: bytes) -> int:
-    """The step of a line of history; -1 of one that was being written when the run was killed."""
-    try:
-        step = json.loads(line)["step"]
-    except (ValueError, LookupError, TypeError):
-        return -1
-    return step if isinstance(step, int) else -1
+def _history(path: Path) -> Iterator[tuple[str, int]]:
+    """The lines of a history and their steps; the last may be cut where a process was killed."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for line in lines:
+        with suppress(ValueError, LookupError, TypeError, RecursionError):
+            text = line.decode()
+            step = json.loads(text)["step"]
+            yield text, step if isinstance(step, int) else -1
 
 
 class SafeWandbLogger(WandbLogger):

@@ -1,6 +1,6 @@
 """One run: a recipe and a folder in, a result out.
 
-A run that was stopped goes on from its last complete epoch. Since every augmentation is drawn from
+A run that was stopped goes on from its last checkpoint. Since every augmentation is drawn from
 (seed, epoch, sample) and the order from (seed, epoch), it then ends as the undisturbed run would
 have.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from experiments.allocator import keep_freed_memory
@@ -37,19 +37,21 @@ from experiments.callbacks import (
     device_name,
     moving_average,
 )
-from experiments.checkpoint import LAST, last_checkpoint
+from experiments.checkpoints import CheckedIO, Checkpoints, latest
 from experiments.code_version import OtherCode, take_up
 from experiments.errors import UserError
 from experiments.faults import explained
+from experiments.leases import Lease, LeaseLost, clear, lock
 from experiments.networks import build, compile_network
 from experiments.progress import ProgressFile
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
+from experiments.resuming import refuse_foreign
 from experiments.starting import start_network
+from experiments.stopping import Stop, stoppable
 from experiments.store import (
     Failure,
     Result,
-    lock,
     read_result,
     write_atomically,
     write_failure,
@@ -80,8 +82,9 @@ class Runtime:
     `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
     `train.start`, found by its content. `wandb_artifacts` gives W&B the last and the best weights.
     `paper` has the printed values of the variant by study, for W&B's summary. `cells` are the
-    entries of grids that ask for the run. `other_code` says what becomes of an unfinished run that
-    other code began; a result of both is marked.
+    entries of grids that ask for the run. A checkpoint is written every `checkpoint_s` within an
+    epoch, and at its end. `other_code` says what becomes of an unfinished run that other code
+    began; a result of both is marked.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
@@ -95,7 +98,17 @@ class Runtime:
     paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
     cells: tuple[str, ...] = ()
     progress_bar: bool = False
+    checkpoint_s: float = 300.0
     other_code: OtherCode = "refuse"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A run as long as this process has it: its folder, the lease, and whether it is to stop."""
+
+    folder: Path
+    lease: Lease
+    stop: Stop
 
 
 def train(
@@ -103,37 +116,56 @@ def train(
 ) -> Result:
     """Train `recipe` in `folder` and write its result. A failure is recorded in the folder and
     raised again.
+
+    Raises Held if another worker has the run, LeaseLost if one took it over, and Stopped when it
+    was asked to stop; none of them is a failure.
     """
-    with lock(folder), _log_to(folder / "train.log"):
-        if (done := read_result(folder)) is not None:
-            return done  # another process finished it while this one waited for its turn
-        (folder / "failure.json").unlink(missing_ok=True)
-        keep_freed_memory()
-        progress = ProgressFile(folder, recipe.train.batch_size)
-        witness = Witness()
+    with lock(folder) as lease, stoppable() as stop, _log_to(folder / "train.log"):
+        result = read_result(folder)  # another worker may have finished it before this one's turn
+        if result is None:
+            result = _attempt(recipe, run_id, Hold(folder, lease, stop), runtime, send)
+    clear(folder)
+    return result
 
-        def tell(event: Event) -> None:
-            progress.take(event)
-            send(event)
 
+def _attempt(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Send) -> Result:
+    """Train, with progress and failure written into the run's folder."""
+    folder = hold.folder
+    (folder / "failure.json").unlink(missing_ok=True)
+    keep_freed_memory()
+    progress = ProgressFile(folder, recipe.train.batch_size)
+    witness = Witness()
+
+    def tell(event: Event) -> None:
+        progress.take(event)
         try:
-            result = _train(recipe, run_id, folder, runtime, tell, witness)
-            progress.remove()
-            return result
-        except Exception as error:
-            trace = traceback.format_exc()
-            told = explained(error, recipe, folder, runtime, witness.moment)
-            log.error("failed: %s: %s", type(told).__name__, told)
-            with suppress(OSError):  # nor can a failure be written where the disk is full
-                write_failure(folder, Failure(type(told).__name__, str(told), trace))
-            if told is error:
-                raise
-            raise told from error
+            send(event)
+        except BrokenPipeError:
+            hold.stop.ask()  # whoever started this run is no more, and would start it again
+
+    try:
+        result = _train(recipe, run_id, hold, runtime, tell, witness)
+        progress.remove()
+        return result
+    except LeaseLost as lost:
+        log.error("%s", lost)
+        raise
+    except Exception as error:
+        trace = traceback.format_exc()
+        told = explained(error, recipe, folder, runtime, witness.moment)
+        hold.lease.confirm()
+        log.error("failed: %s: %s", type(told).__name__, told)
+        with suppress(OSError):  # nor can a failure be written where the disk is full
+            write_failure(folder, Failure(type(told).__name__, str(told), trace))
+        if told is error:
+            raise
+        raise told from error
 
 
 def _train(
-    recipe: Recipe, run_id: str, folder: Path, runtime: Runtime, send: Send, witness: Witness
+    recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Send, witness: Witness
 ) -> Result:
+    folder = hold.folder
     start = time.perf_counter()
     torch.set_num_threads(recipe.train.threads)
     facts, marks = _begin(recipe, run_id, folder, runtime)
@@ -158,13 +190,24 @@ def _train(
     callbacks: list[Callback] = [report, FiniteLoss(), witness]
     if tracker and runtime.wandb_artifacts:
         callbacks.append(BestWeights(folder, write))
-    resume, step = last_checkpoint(folder, module)
+    callbacks.append(
+        Checkpoints(
+            folder=folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s
+        )
+    )
+    resume, step = latest(folder) or (None, 0)
+    if resume:
+        refuse_foreign(resume, module)
+        log.info("goes on from step %d", step)
     loggers = [HistoryLogger(folder, resume_step=step), *([tracker] if tracker else [])]
     steps = _steps_per_epoch(recipe, data)
     trainer = _trainer(recipe, folder, runtime, callbacks, loggers, steps)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    if (trainer.current_epoch) % recipe.eval.every_epochs != 0 or module.scores is None:
+    if trainer.current_epoch % recipe.eval.every_epochs == 0 and module.scores is None:
+        trainer.loggers = []  # training was done, and its last validation is in the history
+    if trainer.current_epoch % recipe.eval.every_epochs != 0 or module.scores is None:
         trainer.validate(module, datamodule=data, verbose=False)
+    hold.lease.confirm()
 
     final, files = module.final()
     for name, content in files.items():
@@ -192,11 +235,12 @@ def _train(
         cells=list(runtime.cells),
         left_out={split: len(said) for split, said in data.left_out.items() if said},
     )
-    value = result.metrics[module.metric]
-    log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
     if tracker:
         result = _conclude(tracker, result, folder, runtime)
+    hold.lease.confirm()
     write_result(folder, result)
+    value = result.metrics[module.metric]
+    log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
     return result
 
 
@@ -292,13 +336,6 @@ def _trainer(
         callbacks = [*callbacks, FrozenNorms(recipe.train.frozen_norms)]
     if recipe.train.ema_decay:
         callbacks = [*callbacks, moving_average(recipe.train.ema_decay)]
-    saver = ModelCheckpoint(
-        dirpath=(folder / LAST).parent,
-        filename=LAST.stem,
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
     return pl.Trainer(
         accelerator=runtime.accelerator,
         devices=[runtime.device] if runtime.accelerator == "gpu" else 1,
@@ -309,7 +346,8 @@ def _trainer(
         # Parts that fill no whole batch would be a step of their own.
         limit_train_batches=steps_per_epoch * accumulate if accumulate > 1 else None,
         check_val_every_n_epoch=recipe.eval.every_epochs,
-        callbacks=[*callbacks, saver],
+        callbacks=callbacks,
+        plugins=[CheckedIO()],
         logger=loggers,
         log_every_n_steps=10,
         num_sanity_val_steps=0,

@@ -54,13 +54,14 @@ def application() -> typer.Typer:
         plan,
         predict,
         run,
+        runs,
         search,
         show,
         wandb,
     )
 
     made = (grid, plan, ledger, compare, dashboard, inspect, show, search)
-    used = (run, predict, export, importing, data, doctor, bench, wandb)
+    used = (run, runs, predict, export, importing, data, doctor, bench, wandb)
     for module in (*made, *used):
         module.register(app)
     return app

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from experiments.cli.options import (
+    CHECKPOINT_EVERY,
     RUNS,
     Asked,
     BudgetOption,
+    CheckpointOption,
     JobsOption,
     JsonOption,
     OtherCodeOption,
@@ -56,6 +58,10 @@ def reproduce(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed/--no-retry-failed", help="Run failed ones again.")
     ] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="In the end, wait for runs of other workers.")
+    ] = True,
+    checkpoint_every: CheckpointOption = CHECKPOINT_EVERY,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
@@ -75,11 +81,13 @@ def reproduce(
     missing = _wanted(grids, planned, store, budget, jobs, retry_failed)
     carried_out: dict[str, Any] = {"wandb": wandb, "wandb_artifacts": wandb_artifacts}
     carried_out |= {"recompute": recompute, "num_workers": workers, "weights": asked[0][1].weights}
-    carried_out |= {"other_code": other_code}
+    carried_out["other_code"] = other_code
+    carried_out["checkpoint_s"] = parse_duration(checkpoint_every, "--checkpoint-every")
     seconds = None if max_time is None else parse_duration(max_time, "--max-time")
     failures = []
-    if missing:
-        failures = _run(grids, missing, planned, store, jobs, seconds, carried_out)
+    others = planned.in_state("running") if wait and budget is None else []
+    if missing or others:
+        failures = _run(grids, missing, planned, store, jobs, seconds, carried_out, wait)
     shown = _touched(grids, missing) if budget else grids
     _show(shown, store, "json" if as_json else "terminal", as_list=len(asked) > 1)
     if failures:
@@ -187,22 +195,26 @@ def _run(
     jobs: int | None,
     max_seconds: float | None,
     carried_out: dict[str, Any],
+    wait: bool,
 ) -> "list[tuple[Cell, Failure]]":
     from experiments.cli.render import GridProgress, progress_console
     from experiments.counting import longest_first
     from experiments.executors.local import default_workers, run_cells
     from experiments.faults import refuse_unwritable
-    from experiments.grid import runtimes
+    from experiments.grid import await_others, runtimes
 
-    missing = longest_first(missing)
-    workers = jobs or default_workers(missing)
+    missing, others = longest_first(missing), planned.in_state("running") if wait else []
+    cells = [*missing, *others]
+    workers = jobs or default_workers(cells)
     done = planned.count("complete")
     progress_console.print(f"{len(missing)} runs to train, {done} complete, {workers} at a time")
-    _brief(missing, carried_out["weights"])
+    _brief(cells, carried_out["weights"])
     refuse_unwritable(store.root)
-    of_run = runtimes(grids, missing, **carried_out)
-    with interruptible(), GridProgress(missing) as progress:
+    of_run = runtimes(grids, cells, **carried_out)
+    with interruptible(), GridProgress(cells, elsewhere=others) as progress:
         left = run_cells(missing, store, of_run, workers, progress.watch, max_seconds)
+        while wait and not left and (free := await_others(progress.elsewhere, store)):
+            run_cells(free, store, of_run, workers, progress.watch)
     if left:
         typer.echo(f"{len(left)} runs not started in time; the same command goes on", err=True)
     return progress.failures

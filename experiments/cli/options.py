@@ -50,6 +50,9 @@ OtherCodeOption = Annotated[
     Literal["refuse", "continue", "restart"],
     typer.Option("--other-code", help="What to do with unfinished runs that other code began."),
 ]
+CheckpointOption = Annotated[
+    str, typer.Option("--checkpoint-every", help="Time between checkpoints within an epoch.")
+]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once (default: by cores).")
 ]
@@ -65,6 +68,7 @@ WeightsOption = Annotated[
 
 Asked = list[tuple["Study", "Selection"]]
 RUNS = Path("runs")
+CHECKPOINT_EVERY = "5m"
 DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"))
 
 
@@ -121,12 +125,17 @@ def _shared(
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Of commands that train: what is finished is on disk when the user stops the rest."""
+    """Of commands that train: what is finished, and a checkpoint of the rest, is on disk when they
+    are stopped.
+    """
+    from experiments.stopping import Stopped, stoppable
+
     try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished runs are kept, the same command goes on", err=True)
-        raise typer.Exit(130) from None
+        with stoppable():
+            yield
+    except Stopped as stopped:
+        typer.echo("stopped; what is done is kept, the same command goes on", err=True)
+        raise typer.Exit(stopped.exit_code) from None
 
 
 def for_studies(

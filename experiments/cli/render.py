@@ -69,9 +69,12 @@ def print_report(report: Report) -> None:
 
 
 class GridProgress:
-    """A bar for the whole grid and one per running cell; each result is printed as it arrives."""
+    """A bar for the whole grid and one per running cell; each result is printed as it arrives.
+    `elsewhere` are cells that other workers have.
+    """
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, cells: Sequence[Cell], elsewhere: Sequence[Cell] = ()) -> None:
+        self.elsewhere = list(elsewhere)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -105,6 +108,7 @@ class GridProgress:
         self.progress.update(self.total, completed=sum(self.shares.values()))
 
     def _on_start(self, cell: Cell, event: Event) -> None:
+        self.elsewhere = [c for c in self.elsewhere if c.run_id != cell.run_id]
         self.started[cell.run_id] = time.monotonic()
         self.tasks[cell.run_id] = self.progress.add_task(
             self._name(cell).ljust(self.width), total=None
@@ -124,7 +128,11 @@ class GridProgress:
         self._close(cell, f"[green]done[/]    {self._name(cell).ljust(self.width)}  {shown}")
 
     def _on_skipped(self, cell: Cell, event: Event) -> None:
+        self.elsewhere.append(cell)
         self._close(cell, f"left     {self._name(cell).ljust(self.width)}  to another process")
+
+    def _on_stopped(self, cell: Cell, event: Event) -> None:
+        self._close(cell, f"stopped  {self._name(cell).ljust(self.width)}  its checkpoint is kept")
 
     def _on_failed(self, cell: Cell, event: Event) -> None:
         failure = event["failure"]

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from experiments.cli.options import (
+    CHECKPOINT_EVERY,
     RUNS,
+    CheckpointOption,
     DataOption,
     JsonOption,
     OtherCodeOption,
@@ -19,6 +21,8 @@ from experiments.cli.options import (
     WandbArtifactsOption,
     WandbOption,
     WeightsOption,
+    interruptible,
+    parse_duration,
 )
 
 
@@ -46,6 +50,7 @@ def train(
     weights: WeightsOption = None,
     runs: RunsOption = RUNS,
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
+    checkpoint_every: CheckpointOption = CHECKPOINT_EVERY,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
@@ -71,8 +76,10 @@ def train(
         group="train",
         progress_bar=True,
         other_code=other_code,
+        checkpoint_s=parse_duration(checkpoint_every, "--checkpoint-every"),
     )
-    folder, result = train_one(composed, runs, runtime, say=lambda line: typer.echo(line, err=True))
+    with interruptible():
+        folder, result = train_one(composed, runs, runtime, lambda line: typer.echo(line, err=True))
     _show(result.metrics, folder, as_json)
 
 

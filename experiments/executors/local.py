@@ -1,7 +1,8 @@
 """Cells as processes of this machine, forked from a parent that has already imported torch.
 
 Each run gets its own process, so that a crash takes nothing else with it. The fork server imports
-once; a cell then starts in a fraction of a second. Progress comes back over a pipe.
+once; a cell then starts in a fraction of a second. Progress comes back over a pipe; a run whose
+pipe has no other end any more stops by itself.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
+from experiments import stopping
 from experiments.callbacks import Event
+from experiments.leases import Held, LeaseLost
 from experiments.provenance import usable_cores
+from experiments.stopping import Stopped
 from experiments.store import Failure, Store, write_failure
 from experiments.study import Cell
 from experiments.training import Runtime, train
@@ -29,6 +32,10 @@ Watch = Callable[[Cell, Event], None]
 
 # What runs need and import late; the last is what wandb.init imports, for most of a second.
 PRELOADED = ["experiments.training", "timm", "torchvision", "wandb", "wandb.sdk.launch"]
+
+STOP_S = 20.0  # for a step, and a checkpoint
+TAKEN_EXIT = 76  # of a run's process that left the run to another worker
+ENDED = {stopping.EXIT: "stopped", TAKEN_EXIT: "skipped"}
 
 # Bytes; an embedded run with its libraries and decoded pictures stays under this.
 MEMORY_PER_RUN = 2 * 2**30
@@ -89,8 +96,9 @@ def run_as_asked(
     ended; None says that nothing can be started before something ends.
 
     A failed cell is reported and does not stop the others. `watch` sees, per cell, the events of
-    the run and then `done` or `failed`. An interrupt stops the running cells at once; finished ones
-    are safe on disk.
+    the run and then `done`, `failed`, `stopped`, or `skipped` where another worker has the run.
+    When this is interrupted, the running cells are asked to stop and have a moment for it; finished
+    ones are safe on disk.
     """
     context = multiprocessing.get_context("forkserver")
     # timm and torchvision are imported late elsewhere; here each run would pay for them.
@@ -112,10 +120,7 @@ def run_as_asked(
                     running.remove(job)
                     free.append(job.slot)
     finally:
-        for job in running:
-            job.process.kill()
-        for job in running:
-            job.process.join()
+        _stop(running)
 
 
 def _start(context: Any, cell: Cell, store: Store, runtime: Runtime, slot: int) -> _Job:
@@ -124,6 +129,21 @@ def _start(context: Any, cell: Cell, store: Store, runtime: Runtime, slot: int) 
     process.start()
     sender.close()
     return _Job(cell, process, receiver, slot)
+
+
+def _stop(running: Sequence[_Job]) -> None:
+    """Ask the runs to stop, and end those that have not after `STOP_S`, or at a second interrupt."""
+    deadline = time.monotonic() + STOP_S
+    try:
+        for job in running:
+            job.process.terminate()
+        for job in running:
+            job.process.join(max(0.0, deadline - time.monotonic()))
+    finally:
+        for job in running:
+            job.process.kill()
+        for job in running:
+            job.process.join()
 
 
 def _receive(job: _Job, store: Store, watch: Watch) -> bool:
@@ -135,6 +155,9 @@ def _receive(job: _Job, store: Store, watch: Watch) -> bool:
         state = store.state(job.cell.run_id)
         if state in ("complete", "running"):  # running: another process has taken this run
             watch(job.cell, {"kind": "done" if state == "complete" else "skipped"})
+            return False
+        if (ended := ENDED.get(job.process.exitcode or 0)) is not None:
+            watch(job.cell, {"kind": ended})
             return False
         failure = store.failure(job.cell.run_id)
         if failure is None:
@@ -155,8 +178,8 @@ def _death(code: int | None) -> str:
 
 
 def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None:
-    """One run, in its own process: interrupts are the parent's business, output goes to the run's
-    folder.
+    """One run, in its own process: interrupts at the terminal are the parent's business, output
+    goes to the run's folder.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = store.folder(cell.run_id, cell.recipe.name)
@@ -165,12 +188,12 @@ def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
 
-    def send(event: Event) -> None:
-        with suppress(BrokenPipeError):
-            pipe.send(event)
-
     try:
-        train(cell.recipe, cell.run_id, folder, runtime, send)
+        train(cell.recipe, cell.run_id, folder, runtime, pipe.send)
+    except (Held, LeaseLost):
+        sys.exit(TAKEN_EXIT)
+    except Stopped:
+        sys.exit(stopping.EXIT)  # with a checkpoint
     except Exception:
         sys.exit(1)  # recorded in failure.json
     finally:

@@ -73,7 +73,8 @@ def test_a_run_that_dies_without_a_word_is_a_failure(tmp_path, monkeypatch):
         if event["kind"] == "step":
             folder = store.find(cell.run_id)
             assert folder is not None
-            pid = int((folder / ".lock").read_text())
+            (lease,) = (folder / ".lease").iterdir()
+            pid = json.loads(lease.read_text())["pid"]
             os.kill(pid, signal.SIGKILL)
 
     run_cells([cell], store, {cell.run_id: Runtime(wandb="disabled")}, 1, watch)
@@ -118,7 +119,7 @@ def test_interrupting_the_second_cell_keeps_the_first_and_changes_no_result(smok
     script.write_text(INTERRUPTED)
     process = subprocess.Popen([sys.executable, str(script), str(store.root)])
     deadline = time.monotonic() + 300
-    underway = f"*-{second.run_id}/checkpoints/last.ckpt"
+    underway = f"*-{second.run_id}/checkpoints/*.ckpt"
     while time.monotonic() < deadline and not list(store.root.glob(underway)):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +13,14 @@ from pycocotools.cocoeval import COCOeval
 from safetensors.torch import load_file
 
 from experiments import training
+from experiments.checkpoints import latest
 from experiments.errors import UserError
 from experiments.module import DetectionModule, NonFiniteLossError
 from experiments.networks import build, compile_network
 from experiments.recipe import Recipe
 from experiments.single import compose_recipe, evaluate_weights, train_one
-from experiments.store import Store, is_locked, lock, read_result
+from experiments.leases import lock
+from experiments.store import Store, read_result
 from experiments.training import Runtime, train
 
 QUIET = Runtime(accelerator="cpu", wandb="disabled")
@@ -79,7 +79,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
         patch.setattr(DetectionModule, "on_train_epoch_start", die)
         with pytest.raises(SystemExit):
             run(recipe, tmp_path / "b")
-    assert (tmp_path / "b" / "checkpoints" / "last.ckpt").is_file()
+    assert latest(tmp_path / "b") is not None
     assert_equal(undisturbed, run(recipe, tmp_path / "b"))
     assert history(tmp_path / "a") == history(tmp_path / "b")
 
@@ -175,7 +175,7 @@ def test_a_non_finite_loss_stops_the_run_with_its_terms_and_keeps_the_last_check
         NonFiniteLossError, match=r"not finite at step 3.*loss/box.*lower optim\.lr"
     ):
         run(tiny_recipe, tmp_path / "a")
-    assert (tmp_path / "a" / "checkpoints" / "last.ckpt").is_file()
+    assert latest(tmp_path / "a") is not None
     assert read_result(tmp_path / "a") is None
     assert Store(tmp_path).state("a") == "missing"
     failure = json.loads((tmp_path / "a" / "failure.json").read_text())
@@ -216,18 +216,6 @@ def test_ap_is_that_of_pycocotools_on_the_written_detections(tiny_recipe, coco_f
 def test_one_run_is_not_trained_by_two_processes(tiny_recipe, tmp_path):
     with lock(tmp_path / "a"), pytest.raises(UserError, match="another process is training"):
         run(tiny_recipe, tmp_path / "a")
-
-
-def test_who_only_asks_whether_a_run_goes_on_does_not_keep_it_from_starting(tmp_path):
-    (tmp_path / ".lock").touch()
-    with (tmp_path / ".lock").open() as asked:
-        fcntl.flock(asked, fcntl.LOCK_EX)
-        answered = threading.Timer(0.02, lambda: fcntl.flock(asked, fcntl.LOCK_UN))
-        answered.start()
-        with lock(tmp_path):
-            assert is_locked(tmp_path)
-        answered.join()
-    assert not is_locked(tmp_path)
 
 
 def test_weights_are_not_evaluated_on_other_classes(tiny_recipe, coco_folder, tmp_path):

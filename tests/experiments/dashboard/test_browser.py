@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from experiments.dashboard.export import export
-from experiments.store import Failure, lock, write_failure
+from experiments.leases import lock
+from experiments.store import Failure, write_failure
 from tests.experiments.dashboard.conftest import ROOT, STORES
 from tests.experiments.dashboard.test_server import serving
 

@@ -22,7 +22,8 @@ from experiments.dashboard.snapshot import Snapshot
 from experiments.errors import UserError
 from experiments.ledger.report import make_ledger
 from experiments.recipe import to_tree
-from experiments.store import Failure, Store, lock, write_failure, write_result
+from experiments.leases import lock
+from experiments.store import Failure, Store, write_failure, write_result
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study
 from experiments.training import Runtime, train

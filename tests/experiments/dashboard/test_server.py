@@ -16,7 +16,7 @@ import pytest
 from experiments.dashboard.server import Server
 from experiments.dashboard.site import Site
 from experiments.errors import UserError
-from experiments.store import lock
+from experiments.leases import lock
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""What of a store can go: checkpoints of complete runs, what failed or was never begun again, runs
+that nobody asks for; and what killed processes left behind. Nothing that is under way is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from experiments import checkpoints
+from experiments.errors import UserError
+from experiments.leases import Held, clear, lock
+from experiments.store import Store, read_record
+
+Kind = Literal["checkpoints", "failed", "unasked", "drafts"]
+KINDS: dict[Kind, str] = {
+    "checkpoints": "checkpoints of complete runs",
+    "failed": "runs that failed and were not done since",
+    "unasked": "runs that no study and no search asks for",
+    "drafts": "what killed processes left",
+}
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that can go: of which kind, of which run, where, how big."""
+
+    kind: Kind
+    run: Path
+    path: Path
+    size_bytes: int
+
+
+def leftovers(store: Store, kinds: Collection[Kind], asked: Collection[str]) -> list[Leftover]:
+    """What can go of these kinds; `asked` are the ids of runs that are wanted."""
+    found: list[Leftover] = []
+    for folder in store.folders():
+        found += _of_run(folder, kinds, asked)
+    return found
+
+
+def remove(found: Sequence[Leftover]) -> list[Leftover]:
+    """Remove what can go, run by run, unless a worker has the run by now; what was removed."""
+    gone = []
+    for item in found:
+        try:
+            with lock(item.run):
+                _delete(item.path)
+        except Held:
+            continue
+        clear(item.run)
+        gone.append(item)
+    return gone
+
+
+def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) -> set[str]:
+    """Ids of the runs that a shipped study, a study file or a search of these asks for, at any
+    profile, on its own data and on each data set that the store has results of.
+    """
+    from experiments.dashboard.grids import Grids
+    from experiments.dashboard.snapshot import Lookout
+    from experiments.search.candidates import Search
+    from experiments.search.config import read_config
+
+    snapshot = Lookout([store.root]).look()
+    wanted = {cell for grid in Grids(study_files).all(snapshot) for cell in grid.by_run}
+    for folder in sorted(searches.iterdir()) if searches.is_dir() else ():
+        made = Search(read_config(folder), store)
+        made.replay()
+        wanted |= {candidate.cell.run_id for candidate in made.asked if candidate.cell}
+    return wanted
+
+
+def _of_run(
+    folder: Path, kinds: Collection[Kind], asked: Collection[str]
+) -> Iterator[Leftover]:
+    try:
+        record = read_record(folder)
+    except UserError:
+        return  # a damaged result is for a person to look at
+    if record.state == "running":
+        return
+    whole: Kind | None = None
+    if "unasked" in kinds and folder.name.rpartition("-")[2] not in asked:
+        whole = "unasked"
+    elif "failed" in kinds and record.state == "failed":
+        whole = "failed"
+    if whole is not None:
+        yield Leftover(whole, folder, folder, _size(folder))
+        return
+    saved = folder / checkpoints.FOLDER
+    if "checkpoints" in kinds and record.state == "complete" and saved.is_dir():
+        yield Leftover("checkpoints", folder, saved, _size(saved))
+    if "drafts" in kinds:
+        for path in _drafts(folder):
+            yield Leftover("drafts", folder, path, _size(path))
+
+
+def _drafts(folder: Path) -> Iterator[Path]:
+    """Files that were written and never got their name."""
+    for path in folder.iterdir():
+        if path.is_file() and (path.name.startswith(".") or path.suffix == ".partial"):
+            yield path
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    files = (Path(root) / name for root, _, names in os.walk(path) for name in names)
+    return sum(file.lstat().st_size for file in files)
+
+
+def _delete(path: Path) -> None:
+    """A folder goes at once, under a name that no run has, and then its files one by one."""
+    if path.is_dir():
+        gone = path.rename(path.with_name(f".{os.getpid()}.gone"))
+        shutil.rmtree(gone)
+    else:
+        path.unlink(missing_ok=True)

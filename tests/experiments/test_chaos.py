@@ -1,0 +1,165 @@
+"""A grid under two workers, with processes killed at any instant, ends as if none had been: every
+result equal to the bit, none lost, none made twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments.grid import make_plan
+from experiments.leases import FOLDER, is_locked
+from experiments.store import Store, read_result
+from experiments.study import Cell
+from experiments.study_file import load_study
+from experiments.subprocesses import environment
+from tests.experiments.helpers import run_grid, smoke_cells
+
+WORKER = Path(__file__).with_name("chaos_worker.py")
+SET = {"train.epochs": 3, "train.batch_size": 4, "data.transform.side": 64}  # of the worker
+LONGEST_S = 1200.0
+
+
+@dataclass
+class Chaos:
+    """Two workers on one store, killed and started again until their grid is complete."""
+
+    store: Store
+    grid: list[Cell]
+    kills: int
+    chance: float  # of dying at a write, as long as there are kills left
+    rng: random.Random
+    pause_s: tuple[float, float]
+    killed: dict[str, int] = field(default_factory=lambda: {"worker": 0, "run": 0})
+    workers: list[subprocess.Popen] = field(default_factory=list)
+    completed: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Until all is done. Each worker that is gone is started again."""
+        deadline = time.monotonic() + LONGEST_S
+        self.workers = [self._start(), self._start()]
+        try:
+            while not self._is_done():
+                assert time.monotonic() < deadline, self.killed
+                time.sleep(self.rng.uniform(*self.pause_s))
+                if sum(self.killed.values()) < self.kills:
+                    self._kill()
+                gone = [w for w in self.workers if w.poll() is not None]
+                for worker in gone:
+                    self.workers[self.workers.index(worker)] = self._start()
+            for worker in self.workers:
+                worker.wait(120)
+        finally:
+            for worker in self.workers:
+                worker.kill()
+
+    def _start(self) -> subprocess.Popen:
+        chance = self.chance if sum(self.killed.values()) < self.kills else 0.0
+        given = [str(self.store.root), str(chance), str(self.rng.randrange(10**6))]
+        with Path(f"{self.store.root}.log").open("a") as said:
+            return subprocess.Popen(
+                [sys.executable, str(WORKER), *given],
+                stdout=said,
+                stderr=said,
+                env=environment(OMP_NUM_THREADS="1"),
+            )
+
+    def _kill(self) -> None:
+        """A worker, or a process that trains, whatever it is doing."""
+        runs = list(self._run_processes())
+        kind = self.rng.choice(["worker", "run", "run"]) if runs else "worker"
+        victims = runs if kind == "run" else [w.pid for w in self.workers if w.poll() is None]
+        if victims:
+            try:
+                os.kill(self.rng.choice(victims), signal.SIGKILL)
+            except ProcessLookupError:
+                return
+            self.killed[kind] += 1
+
+    def _run_processes(self) -> Iterator[int]:
+        for lease in self.store.root.glob(f"*/{FOLDER}/*"):
+            try:
+                owner = json.loads(lease.read_text())
+            except (OSError, ValueError):
+                continue
+            if isinstance(owner, dict) and is_locked(lease.parents[1]):
+                yield int(owner["pid"])
+
+    def _is_done(self) -> bool:
+        """Whether all are complete; a result that is there is never written again."""
+        for cell in self.grid:
+            folder = self.store.find(cell.run_id)
+            if folder is not None and (folder / "result.json").is_file():
+                found = (folder / "result.json").stat()
+                seen = (found.st_ino, found.st_mtime_ns)
+                assert self.completed.setdefault(cell.run_id, seen) == seen
+        return len(self.completed) == len(self.grid)
+
+    @property
+    def deaths(self) -> list[str]:
+        """Where processes ended by their own hand."""
+        path = Path(f"{self.store.root}.deaths")
+        return path.read_text().splitlines() if path.is_file() else []
+
+
+def assert_equal_runs(grid: list[Cell], store: Store, undisturbed: Store) -> None:
+    """Every run of the grid is complete in both, the same to the bit, and was finished once."""
+    assert make_plan(grid, store).count("complete") == len(grid)
+    assert len(store.folders()) == len(grid)
+    for cell in grid:
+        mine, theirs = store.find(cell.run_id), undisturbed.find(cell.run_id)
+        assert mine is not None
+        assert theirs is not None
+        for name in ("detections.json", "history.jsonl"):
+            assert (mine / name).read_bytes() == (theirs / name).read_bytes(), cell.label
+        weights, others = (load_file(f / "weights.safetensors") for f in (mine, theirs))
+        assert weights.keys() == others.keys()
+        assert all(torch.equal(weights[key], others[key]) for key in weights), cell.label
+        results = read_result(mine), read_result(theirs)
+        assert results[0] is not None
+        assert results[1] is not None
+        assert results[0].metrics == results[1].metrics
+        assert (mine / "train.log").read_text().count(" done: ") <= 1
+        assert not (mine / "failure.json").exists()
+        assert not is_locked(mine)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Cell], Store]:
+    """The grid of ten cells, run once in peace."""
+    study, store = load_study("ladder"), Store(tmp_path_factory.mktemp("undisturbed"))
+    grid = smoke_cells(study, seeds=2, changes=SET)
+    run_grid(study, grid, store)
+    return grid, store
+
+
+def test_a_grid_survives_a_few_kills(undisturbed, tmp_path):
+    grid, reference = undisturbed
+    chaos = Chaos(Store(tmp_path / "runs"), grid, 3, 0.01, random.Random(1), (1.0, 4.0))
+    chaos.run()
+    assert sum(chaos.killed.values()) == 3
+    assert_equal_runs(grid, chaos.store, reference)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(3))
+def test_a_grid_survives_many_kills(undisturbed, tmp_path, seed):
+    grid, reference = undisturbed
+    chaos = Chaos(Store(tmp_path / "runs"), grid, 20, 0.02, random.Random(seed), (0.2, 4.0))
+    chaos.run()
+    print(f"killed {chaos.killed}, and {len(chaos.deaths)} died at a write: {chaos.deaths}")
+    assert sum(chaos.killed.values()) + len(chaos.deaths) >= 20
+    assert chaos.deaths
+    assert_equal_runs(grid, chaos.store, reference)
