@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.class_sources import ClassSource, ClassSourceConfig
 from datamodules.coco import CocoIndex, ImageRecord, fingerprint, read_coco
-from datamodules.digits import DigitsConfig
 from datamodules.damage import OnError
+from datamodules.digits import DigitsConfig
 from datamodules.digits_classes import DigitsClassesConfig
 from datamodules.errors import DataError
 from datamodules.image_folder import ImageFolderConfig

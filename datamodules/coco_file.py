@@ -20,7 +20,6 @@ LARGEST_ID = 2**63 - 1  # what a sample carries of a picture to its score
 FARTHEST = 2**24  # pixels; from there on float32 does not tell neighbours apart
 
 
-
 class Row(NamedTuple):
     """One annotation: the box (x, y, width, height) in pixels, the area in square pixels, the mask
     as compressed run lengths, empty where masks are not asked for.
@@ -98,7 +97,7 @@ def _field(file: Path, what: str, entry: Any, key: str) -> Any:
         )
     if expected is str and not value.isascii() and not _is_text(value):
         raise DataError(
-            f"{_named(file, what, entry)} has {key} {ascii(value)}, which is no text; write it in "
+            f"{_named(file, what, entry)} has {key} {value!a}, which is no text; write it in "
             f"UTF-8"
         )
     return value
@@ -152,7 +151,6 @@ def _image(file: Path, entry: Any) -> dict[str, Any]:
                 f"{image[key]}; enter the picture's true size"
             )
     return image
-
 
 
 def part_of(file: Path, images: dict[int, dict[str, Any]], part: str) -> dict[int, dict[str, Any]]:
@@ -271,7 +269,6 @@ def _row(
         area=area,
         mask=read_segmentation(file, given, image["file_name"], size) if masks else b"",
     )
-
 
 
 def _refuse_unlisted(file: Path, entry: dict[str, Any], key: str, listed: Container[int]) -> None:

@@ -181,7 +181,10 @@ def load_recipe(name_or_path: str) -> Tree:
     data = read_yaml(path)
     data.pop("title", None)
     base = data.pop("base", None)
-    tree = default_tree() if base is None else load_recipe(beside(path, str(base)))
+    try:
+        tree = default_tree() if base is None else load_recipe(beside(path, str(base)))
+    except (UserError, OSError) as error:  # a name may be longer than any file's
+        raise UserError(f"{path.name}: base: {getattr(error, 'strerror', error)}") from None
     return override(tree, data, origin=path.name, folder=path.parent)
 
 
@@ -191,7 +194,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {_short(text)}: expected KEY=VALUE, such as model.backbone.width=0.5")
+            raise UserError(
+                f"--set {_short(text)}: expected KEY=VALUE, such as model.backbone.width=0.5"
+            )
         try:
             changes[key] = parse(value)
         except YamlError as error:

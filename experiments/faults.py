@@ -13,6 +13,7 @@ import gc
 import re
 import tempfile
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,9 +94,9 @@ def explained(
 
 def of_storage(error: BaseException, folder: Path | None = None) -> UserError | None:
     """What the disk has to do with it; `folder` is named where the error names no file."""
-    number, text = getattr(error, "errno", None), str(error)
+    number = getattr(error, "errno", None)
     place = getattr(error, "filename", None) or folder or "disk"
-    if number in FULL or any(mark in text for mark in SAYS_FULL):
+    if any(_says_full(behind) for behind in _behind(error)):
         return DiskFullError(
             f"{place}: no space is left on this disk; {KEPT}; make room, or choose a folder on "
             "another disk with --runs"
@@ -105,6 +106,18 @@ def of_storage(error: BaseException, folder: Path | None = None) -> UserError | 
             f"{place}: {error.strerror}; allow it, or choose another folder with --runs"
         )
     return None
+
+
+def _says_full(error: BaseException) -> bool:
+    number, text = getattr(error, "errno", None), str(error)
+    return number in FULL or any(mark in text for mark in SAYS_FULL)
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came of: torch's writer has words of its own for a full disk."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def refuse_unwritable(folder: Path) -> None:
@@ -150,7 +163,9 @@ def out_of_memory(recipe: Recipe, moment: Moment, found: Room | None) -> OutOfMe
     side = recipe.data.transform.side
     if found is not None:
         asked = f"{found.asked} pictures of {side} pixels at once"
-        return OutOfMemoryError(f"out of memory {moment}: {asked} do not fit; {_ways(recipe, found)}")
+        return OutOfMemoryError(
+            f"out of memory {moment}: {asked} do not fit; {_ways(recipe, found)}"
+        )
     if moment.stage == "validation":
         way = f"lower eval.batch_size, now {recipe.eval.batch_size}, which changes no result"
     else:

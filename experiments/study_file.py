@@ -21,7 +21,7 @@ from datamodules import (
     INaturalistConfig,
     LabelsCsvConfig,
 )
-from experiments.compose import Changes, beside, read_yaml
+from experiments.compose import Changes, beside, load_recipe, read_yaml
 from experiments.errors import UserError, did_you_mean
 from experiments.protocols import check_protocol
 from experiments.study import COUNTED, Claim, Metric, PaperValue, Profile, Study, Variant
@@ -56,7 +56,7 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
         id=path.stem,
         title=str(data.get("title", base.title)),
         source=str(data.get("source", base.source)),
-        recipe=beside(path, str(data["recipe"])) if "recipe" in data else base.recipe,
+        recipe=_read_recipe(str(data["recipe"]), path) if "recipe" in data else base.recipe,
         changes=(
             *base.changes,
             Changes(
@@ -160,6 +160,15 @@ def _base_study(data: Mapping[str, Any], path: Path, seen: tuple[Path, ...]) -> 
         return load_study(name, seen)
     except UserError as error:
         raise UserError(f"{path.name}: base: {error}") from None
+
+
+def _read_recipe(name: str, path: Path) -> str:
+    """The recipe that a study names, once it is known to be one."""
+    try:
+        load_recipe(beside(path, name))
+    except UserError as error:
+        raise UserError(f"{path.name}: recipe: {error}") from None
+    return beside(path, name)
 
 
 def _read_metrics(names: Any, path: Path) -> tuple[Metric, ...]:

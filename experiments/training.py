@@ -191,9 +191,7 @@ def _train(
     if tracker and runtime.wandb_artifacts:
         callbacks.append(BestWeights(folder, write))
     callbacks.append(
-        Checkpoints(
-            folder=folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s
-        )
+        Checkpoints(folder=folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s)
     )
     resume, step = latest(folder) or (None, 0)
     if resume:

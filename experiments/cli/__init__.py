@@ -11,7 +11,7 @@ from functools import cache
 
 import typer
 
-from experiments.errors import UserError
+from experiments.errors import UserError, one_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,10 +29,8 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 20)
     try:
         application()()
-    except UserError as error:
-        _fail(str(error))
     except Exception as error:
-        if os.environ.get("SPINENET_TRACEBACK") or (said := _said(error)) is None:
+        if (said := line_of(error)) is None or os.environ.get("SPINENET_TRACEBACK"):
             raise
         _fail(said)
 
@@ -67,8 +65,10 @@ def application() -> typer.Typer:
     return app
 
 
-def _said(error: Exception) -> str | None:
-    """The line for a mistake of the user's, or a fault of the disk; None for any other error."""
+def line_of(error: Exception) -> str | None:
+    """The line for a mistake of the user's or a fault of the machine; None for any other error."""
+    if isinstance(error, UserError):
+        return str(error)
     from datamodules import DataError
     from experiments.faults import of_storage
     from experiments.module import NonFiniteLossError
@@ -84,5 +84,5 @@ def _said(error: Exception) -> str | None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(2)

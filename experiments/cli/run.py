@@ -74,7 +74,7 @@ def train(
         wandb=wandb,
         wandb_artifacts=wandb_artifacts,
         group="train",
-        progress_bar=True,
+        progress_bar=not as_json,
         other_code=other_code,
         checkpoint_s=parse_duration(checkpoint_every, "--checkpoint-every"),
     )

@@ -18,9 +18,9 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from datamodules import CocoIndex, DataError, DigitsConfig, ImageRecord, SourceConfig, open_source
+from datamodules.coco import without_unreadable
 from datamodules.damage import OnError
 from datamodules.digits import drawn_folder
-from datamodules.coco import without_unreadable
 from datamodules.pictures import decode, read_picture
 from experiments.dashboard.charts import Line
 from experiments.dashboard.snapshot import FileCache, Run, stamp_of

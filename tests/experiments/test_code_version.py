@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from experiments import code_version
-from experiments.checkpoint import LAST
+from experiments.checkpoints import FOLDER, latest
 from experiments.code_version import SOURCES, differences, take_up
 from experiments.errors import UserError
 from experiments.store import read_result
 
+LAST = Path(FOLDER, "00000008-0123456789abcdef.ckpt")
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("spinenet", "datamodules", "experiments", "ablations")
+TRAIN = ["train", "retinanet", "--profile", "smoke", "--wandb", "disabled"]
 CHANGES = ["model.backbone.width=0.0625", "train.epochs=3", "eval.every_epochs=3"]
 KILLED_LATER = """
 import os, sys
@@ -88,8 +90,10 @@ def test_a_run_begun_again_forgets_what_it_was(tmp_path, monkeypatch):
 @pytest.mark.parametrize("note", [None, b"", b"[]", b'{"code": 3, "libraries": {}}', b"[" * 9999])
 def test_a_run_whose_code_is_not_known_is_other_code(tmp_path, note):
     begun(tmp_path)
-    (tmp_path / "code.json").unlink() if note is None else (tmp_path / "code.json").write_bytes(note)
-    with pytest.raises(UserError, match="begun by other code .it is not noted which"):
+    (tmp_path / "code.json").unlink() if note is None else (tmp_path / "code.json").write_bytes(
+        note
+    )
+    with pytest.raises(UserError, match=r"begun by other code \(it is not noted which"):
         take_up(tmp_path, "refuse")
 
 
@@ -112,10 +116,10 @@ def test_a_developers_edit_stops_a_run_from_going_on_and_a_comment_does_not(tmp_
         shutil.copytree(ROOT / package, project / package, ignore=shutil.ignore_patterns("*.pyc"))
 
     def spinenet(*more: str, dies_in: int = -1) -> subprocess.CompletedProcess[str]:
+        runs = tmp_path / "runs"
         changes = [part for change in CHANGES for part in ("--set", change)]
         return subprocess.run(
-            [sys.executable, "-c", KILLED_LATER, "train", "retinanet", "--profile", "smoke"]
-            + [*changes, "--runs", str(tmp_path / "runs"), "--wandb", "disabled", *more],
+            [sys.executable, "-c", KILLED_LATER, *TRAIN, *changes, "--runs", str(runs), *more],
             cwd=project,
             env=os.environ | {"PYTHONPATH": str(project), "DIES_IN": str(dies_in)},
             capture_output=True,
@@ -132,7 +136,7 @@ def test_a_developers_edit_stops_a_run_from_going_on_and_a_comment_does_not(tmp_
     assert refused.returncode == 2
     assert "begun by other code (since then spinenet/blocks.py changed)" in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert (folder / LAST).is_file()
+    assert latest(folder) is not None
     went_on = spinenet("--other-code", "continue")
     assert went_on.returncode == 0, went_on.stderr
     result = read_result(folder)

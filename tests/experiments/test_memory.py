@@ -98,7 +98,10 @@ def test_parts_divide_the_batch_and_about_halve():
 @pytest.mark.parametrize(
     ("room", "words"),
     [
-        (Room(16, 4, True), ["--recompute makes room for 16", "train.accumulate=4", "in parts of 4"]),
+        (
+            Room(16, 4, True),
+            ["--recompute makes room for 16", "train.accumulate=4", "in parts of 4"],
+        ),
         (Room(16, 8, False), ["8 do", "train.accumulate=2", "train.batch_size=8"]),
         (Room(16, 0, False), ["not even one does", "lower data.transform.side"]),
     ],

@@ -99,15 +99,14 @@ def damaged_tree(draw: st.DrawFn, original: Tree) -> Tree:
     for _ in range(draw(st.integers(1, 3))):
         places = list(_places(tree))
         if not places:
-            return draw(values)
+            return copy.deepcopy(draw(values))
         holder, key = draw(st.sampled_from(places))
         match draw(st.integers(0, 7)):
             case 0:
                 del holder[key]
             case 1 if isinstance(holder, dict):
-                holder[draw(st.text(max_size=6) | st.sampled_from([*map(str, holder)]))] = (
-                    holder.pop(key)
-                )
+                names = st.text(max_size=6) | st.sampled_from([str(name) for name in holder])
+                holder[draw(names)] = holder.pop(key)
             case 2:
                 other, there = draw(st.sampled_from(places))
                 if there in other if isinstance(other, dict) else there < len(other):
@@ -119,8 +118,8 @@ def damaged_tree(draw: st.DrawFn, original: Tree) -> Tree:
             case 5 if isinstance(holder[key], str):
                 holder[key] = holder[key][: draw(st.integers(0, len(holder[key])))]
             case _:
-                holder[key] = draw(values)
-    return tree if draw(st.integers(0, 60)) else draw(values)
+                holder[key] = copy.deepcopy(draw(values))
+    return tree if draw(st.integers(0, 60)) else copy.deepcopy(draw(values))
 
 
 def _places(tree: Tree) -> list[tuple[Any, Any]]:

@@ -1,12 +1,13 @@
 """Everything that is read from a user's disk: a good original, ways to damage it, and a reader.
 
-A reader takes a folder with the damaged file and either comes to a result or raises one of
-`CLEAR`. What it returns was read from damaged data, so it is used as far as a command would: a
+A reader takes a folder with the damaged file and either comes to a result or raises what the
+command line shows as one line. What it returns was read from damaged data, so it is used as far as a command would: a
 recipe gets its run id, an index its fingerprint.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -25,19 +26,20 @@ from safetensors.torch import save
 
 from datamodules import CocoFolderConfig, LabelsCsvConfig, fingerprint, read_coco
 from datamodules.class_sources import open_class_source
-from datamodules.errors import DataError
 from datamodules.layouts import find_split
 from datamodules.pictures import decode
 from datamodules.sources import open_source
 from datamodules.survey import survey
 from datamodules.unpacking import unpack
 from experiments import counting
-from experiments.checkpoint import checkpoint_step
+from experiments.checkpoints import DIGITS, FOLDER, latest
+from experiments.cli import line_of
 from experiments.cli.options import parse_duration
 from experiments.compose import Changes, apply, from_tree, load_recipe, override, parse_assignments
-from experiments.errors import UserError
+from experiments.errors import UserError, one_line
 from experiments.ledger.checkpoints import read_scores
 from experiments.recipe import run_id, to_tree
+from experiments.resuming import refuse_foreign
 from experiments.search.config import read_config
 from experiments.store import Failure, Result, Store, read_record
 from experiments.study import Selection, cells
@@ -50,7 +52,6 @@ from spinenet.checkpoints.errors import CheckpointError
 from spinenet.checkpoints.load import CODE_BASES, code_base
 from spinenet.checkpoints.object_graph import GRAPH, VALUE
 from spinenet.counts import Complexity
-from spinenet.genotype import GenotypeError
 from tests.fuzz.damage import (
     SPLINTERS,
     damaged_bytes,
@@ -60,7 +61,6 @@ from tests.fuzz.damage import (
 )
 from tests.spinenet.checkpoints.bundle_writer import message, object_graph, table_bytes, varint
 
-CLEAR = (UserError, DataError, GenotypeError, CheckpointError)
 Files = dict[str, bytes]  # name in the folder → content
 
 STUDY = {
@@ -230,7 +230,7 @@ def read_run(folder: Path) -> None:
 
 def read_history(folder: Path) -> None:
     HistoryLogger(folder, resume_step=20)
-    lines = (folder / "history.jsonl").read_text().splitlines()
+    lines = (folder / "history.jsonl").read_bytes().splitlines()
     assert all(0 <= json.loads(line)["step"] < 20 for line in lines)
 
 
@@ -251,11 +251,15 @@ def read_archive(folder: Path) -> None:
 
 
 def clear(error: Exception, name: str) -> None:
-    """A complaint is one line of a sensible length that names what it is about."""
-    said = str(error)
+    """A complaint is one line of a sensible length that names what it is about; any other error
+    is raised again.
+    """
+    said = str(error) if isinstance(error, CheckpointError) else line_of(error)
+    if said is None:
+        raise error
     assert name in said, said
-    assert 10 < len(said) < 3000, said
-    assert "\n" not in said, said
+    assert 10 < len(said), said
+    assert len(one_line(said)) < 3000
 
 
 NAMES = {
@@ -369,8 +373,29 @@ def checkpoint(tree: Any) -> bytes:
     return packed.getvalue()
 
 
+def saved(steps: dict[int, bytes]) -> Files:
+    """Checkpoints as they lie in a run's folder, each named by its content."""
+    return {
+        f"{FOLDER}/{step:08d}-{hashlib.sha256(content).hexdigest()[:DIGITS]}.ckpt": content
+        for step, content in steps.items()
+    }
+
+
+SAVED = saved({10: checkpoint(CHECKPOINT | {"global_step": 10}), 20: checkpoint(CHECKPOINT)})
+
+
+def read_latest(folder: Path) -> None:
+    """One that is as it was written, or none."""
+    found = latest(folder, warn=lambda *said: None)
+    if found is not None:
+        path, step = found
+        assert path.read_bytes() == SAVED[f"{FOLDER}/{path.name}"]
+        assert f"{step:08d}" == path.name[:8]
+        refuse_foreign(path, MODULE)
+
+
 def read_checkpoint(folder: Path) -> None:
-    assert isinstance(checkpoint_step(folder / "last.ckpt", MODULE), int)
+    refuse_foreign(folder / "last.ckpt", MODULE)
 
 
 RUN = "run-0123456789ab"
@@ -403,7 +428,9 @@ SCORES = {
     "recipe": to_tree(SMALL),
     "origin": METADATA["origin"] | {"model": "spinenet-49"},
 }
-HISTORY = "".join(json.dumps({"step": n, "loss/total": 1 / (n + 1)}) + "\n" for n in range(0, 40, 4))
+HISTORY = "".join(
+    json.dumps({"step": n, "loss/total": 1 / (n + 1)}) + "\n" for n in range(0, 40, 4)
+)
 CSV = "path,split,class\ntrain/a.png,train,cat\nval/b.png,val,cat\n"
 
 
@@ -422,14 +449,15 @@ def archive(form: str) -> bytes:
     return packed.getvalue()
 
 
+KEYS = (
+    "train.epochs optim.lr model.backbone data.source model.backbone.genotype model.kind seed data"
+)
+KEYS += " data.transform.scale_jitter optim.decay_before_end model.backbone.genotype.blocks eval"
+KEYS += " train.start . train..epochs"
+
 assignments = st.builds(
     lambda key, value: f"{key}={value}",
-    st.sampled_from(
-        ["train.epochs", "optim.lr", "model.backbone", "data.source", "model.backbone.genotype"]
-        + ["data.transform.scale_jitter", "seed", "optim.decay_before_end", "model.kind", "data"]
-        + ["model.backbone.genotype.blocks", "train.start", "", ".", "train..epochs", "eval"]
-    )
-    | st.text(max_size=12),
+    st.sampled_from(KEYS.split()) | st.text(max_size=12),
     st.sampled_from(SPLINTERS) | damaged_tree({"kind": "digits"}).map(json.dumps) | st.text(),
 )
 
@@ -459,7 +487,7 @@ def kinds() -> dict[str, Kind]:
     coco = [in_file("annotations.json", damaged_json(COCO), PICTURES)]
     sampled = st.sampled_from(["option:x", "2h", "1h30m", "90m", "1e9h", "9" * 500 + "h"])
     found = {
-        "study": Kind(in_file("study.yaml", damaged_yaml(STUDY)), read_study, "study.yaml"),
+        "study": Kind(in_file("study.yaml", damaged_yaml(STUDY)), read_study, "study"),
         "profile": Kind(in_file("profile.yaml", damaged_yaml(PROFILE)), read_profile, "profile"),
         "recipe": Kind(in_file("recipe.yaml", damaged_yaml(RECIPE)), read_recipe, "recipe.yaml"),
         "genotype": Kind(
@@ -483,14 +511,15 @@ def kinds() -> dict[str, Kind]:
             "weights.safetensors",
         ),
         "weights, metadata": Kind(
-            in_file(
-                "weights.safetensors", damaged_tree(METADATA).filter(is_mapping).map(weights)
-            ),
+            in_file("weights.safetensors", damaged_tree(METADATA).filter(is_mapping).map(weights)),
             read_weights_file,
             "weights.safetensors",
         ),
+        "checkpoints": Kind(a_file_of(SAVED), read_latest, quiet=False),
         "last.ckpt, bytes": Kind(
-            in_file("last.ckpt", damaged_bytes(checkpoint(CHECKPOINT))), read_checkpoint, "last.ckpt"
+            in_file("last.ckpt", damaged_bytes(checkpoint(CHECKPOINT))),
+            read_checkpoint,
+            "last.ckpt",
         ),
         "last.ckpt, content": Kind(
             in_file("last.ckpt", damaged_tree(CHECKPOINT).map(checkpoint)),
