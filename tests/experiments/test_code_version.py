@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ from experiments import code_version
 from experiments.checkpoints import FOLDER, latest
 from experiments.code_version import SOURCES, differences, take_up
 from experiments.errors import UserError
+from experiments.module import DetectionModule
 from experiments.store import read_result
+from experiments.training import Runtime, train
 
 LAST = Path(FOLDER, "00000008-0123456789abcdef.ckpt")
 ROOT = Path(__file__).parents[2]
@@ -129,17 +131,33 @@ def test_a_developers_edit_stops_a_run_from_going_on_and_a_comment_does_not(tmp_
     assert spinenet(dies_in=1).returncode == 9
     (folder,) = (tmp_path / "runs").iterdir()
     blocks = project / "spinenet" / "blocks.py"
-    blocks.write_text("# a comment, a blank line\n\n" + blocks.read_text())
-    assert spinenet(dies_in=2).returncode == 9
-    blocks.write_text(blocks.read_text() + "\nADDED = 1\n")
+    before = blocks.read_text()
+    blocks.write_text(before + "\nADDED = 1\n")
     refused = spinenet()
     assert refused.returncode == 2
     assert "begun by other code (since then spinenet/blocks.py changed)" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert latest(folder) is not None
-    went_on = spinenet("--other-code", "continue")
-    assert went_on.returncode == 0, went_on.stderr
-    result = read_result(folder)
+    blocks.write_text("# a comment, a blank line\n\n" + before)
+    assert spinenet().returncode == 0
+    assert "code" not in read_result(folder).deviates
+
+
+def test_a_result_of_two_codes_is_marked(tiny_recipe, tmp_path, monkeypatch):
+    begin = DetectionModule.on_train_epoch_start
+
+    def die(self: DetectionModule) -> None:
+        if self.current_epoch == 1:
+            raise SystemExit(9)
+        begin(self)
+
+    quiet = Runtime(accelerator="cpu", wandb="disabled")
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionModule, "on_train_epoch_start", die)
+        with pytest.raises(SystemExit):
+            train(tiny_recipe, "0123456789ab", tmp_path, quiet)
+    edit(monkeypatch, "spinenet/blocks.py")
+    with pytest.raises(UserError, match=r"since then spinenet/blocks\.py changed"):
+        train(tiny_recipe, "0123456789ab", tmp_path, quiet)
+    result = train(tiny_recipe, "0123456789ab", tmp_path, replace(quiet, other_code="continue"))
     assert result.deviates[-1] == "code"
-    noted = json.loads((folder / "code.json").read_text())
-    assert noted["mixed"] is True
