@@ -37,7 +37,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """The file's content, with the three lists of COCO's format."""
     if not file.is_file():
         raise DataError(f"{file}: no such annotation file; check the data's root and the split")
-    raw = file.read_bytes()
+    raw = read_bytes(file)
     try:
         text = raw.decode("utf-8")
         content = json.loads(text)
@@ -56,6 +56,14 @@ def read_json(file: Path) -> dict[str, Any]:
                 f"'images', 'annotations' and 'categories': add it or export the file again"
             )
     return content
+
+
+def read_bytes(file: Path) -> bytes:
+    """What is in a file of the user's."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}; allow it to be read") from None
 
 
 def _json_complaint(file: Path, text: str, size_bytes: int, error: json.JSONDecodeError) -> str:
@@ -97,8 +105,7 @@ def _field(file: Path, what: str, entry: Any, key: str) -> Any:
         )
     if expected is str and not value.isascii() and not _is_text(value):
         raise DataError(
-            f"{_named(file, what, entry)} has {key} {value!a}, which is no text; write it in "
-            f"UTF-8"
+            f"{_named(file, what, entry)} has {key} {value!a}, which is no text; write it in UTF-8"
         )
     return value
 

@@ -28,6 +28,10 @@ from spinenet.yaml_text import YamlError, parse
 
 RECIPES = Path(__file__).parent / "recipes"
 LARGEST = 2**63 - 1  # of a number that seeds and counts are kept in
+# Beyond these a network takes hours to be counted, let alone built; nobody means them.
+MOST = dict.fromkeys(("block_repeats", "neck_repeats", "convs", "scales"), 100)
+MOST |= dict.fromkeys(("filters", "endpoint_filters", "fc"), 2**16)
+MOST |= {"width": 1000, "side": 2**14, "threads": 2**10}
 
 _hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
 
@@ -161,8 +165,10 @@ def _refuse_extremes(value: Any, origin: str, key: str = "") -> None:
             _refuse_extremes(inner, origin, key)
     elif isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{origin}: {key}: {value} must be a finite number")
-    elif isinstance(value, int) and abs(value) > LARGEST:
-        raise UserError(f"{origin}: {key}: {reprlib.repr(value)} must be at most {LARGEST:,}")
+    elif isinstance(value, int | float):
+        most = MOST.get(key.rpartition(".")[2], LARGEST)
+        if abs(value) > most:
+            raise UserError(f"{origin}: {key}: {reprlib.repr(value)} must be at most {most:,}")
 
 
 @cache

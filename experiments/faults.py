@@ -80,6 +80,8 @@ def explained(
 
     After running out of memory it looks for what fits, which takes up to a few minutes.
     """
+    if isinstance(error, UserError):
+        return error
     if found := of_loading(error) or of_storage(error, folder):
         return found
     if not is_out_of_memory(error):

@@ -23,6 +23,7 @@ from datamodules import (
     CropConfig,
     DataSourceConfig,
     DigitsConfig,
+    OnError,
     SourceConfig,
     TransformConfig,
 )
@@ -46,7 +47,7 @@ class DataConfig:
 
     source: DataSourceConfig = field(default_factory=CocoFolderConfig)
     transform: TransformConfig | CropConfig = field(default_factory=TransformConfig)
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: OnError = "raise"
 
 
 @dataclass(frozen=True)

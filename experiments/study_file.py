@@ -48,7 +48,7 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
         **_read_variants(_mapping(data.get("variants"), f"{path.name}: variants"), base, path),
     }
     claims = tuple(
-        _read_claim(c, i, variants, path) for i, c in enumerate(data.get("claims") or [])
+        _read_claim(c, i, variants, path) for i, c in enumerate(_list(data.get("claims"), path))
     )
     if not variants:
         raise UserError(f"{path.name}: variants: there is none; give at least one")
@@ -166,8 +166,8 @@ def _read_recipe(name: str, path: Path) -> str:
     """The recipe that a study names, once it is known to be one."""
     try:
         load_recipe(beside(path, name))
-    except UserError as error:
-        raise UserError(f"{path.name}: recipe: {error}") from None
+    except (UserError, OSError) as error:  # a name may be longer than any file's
+        raise UserError(f"{path.name}: recipe: {getattr(error, 'strerror', error)}") from None
     return beside(path, name)
 
 
@@ -249,6 +249,15 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise UserError(f"{where}: expected a mapping of keys to values, found {value!r}")
     return {str(key): inner for key, inner in value.items()}
+
+
+def _list(value: Any, path: Path) -> list[Any]:
+    """The claims; nothing is none."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise UserError(f"{path.name}: claims: expected a list of claims, found {value!r}")
+    return value
 
 
 def _factors(values: Mapping[str, Any], where: str) -> dict[str, float]:

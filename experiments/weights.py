@@ -122,7 +122,8 @@ def _read(path: Path, metadata: Mapping[str, str], key: str, kind: type[Kind]) -
         problem = error.errors()[0]
         where = ".".join([key, *map(str, problem["loc"])])
         raise UserError(
-            f"{path}: {where} in its metadata: {problem['msg']}; give a weights file written by a run"
+            f"{path}: {where} in its metadata: {problem['msg']}; give a weights file written by a "
+            "run"
         ) from None
 
 

@@ -70,12 +70,15 @@ def line_of(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     from datamodules import DataError
-    from experiments.faults import of_storage
+    from experiments.faults import is_out_of_memory, of_storage
     from experiments.module import NonFiniteLossError
+    from spinenet.checkpoints.errors import CheckpointError
     from spinenet.genotype import GenotypeError
 
-    if isinstance(error, DataError | GenotypeError | NonFiniteLossError):
+    if isinstance(error, DataError | GenotypeError | CheckpointError | NonFiniteLossError):
         return str(error)
+    if is_out_of_memory(error):
+        return "out of memory; free some, or do less at once (--batch-size, --jobs)"
     if found := of_storage(error):
         return str(found)
     if isinstance(error, OSError) and error.filename is not None:

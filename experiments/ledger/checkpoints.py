@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from experiments.errors import UserError
 from experiments.ledger.printed import Printed
@@ -76,18 +77,12 @@ def read_scores(path: Path) -> CheckpointScores:
     """
     try:
         data = json.loads(path.read_bytes())
-        origin, recipe = data["origin"], data["recipe"]
-        facts = {
-            "metrics": data["metrics"],
-            "pictures": data["pictures"],
-            "activation": recipe["model"]["layers"]["activation"],
-            "side": recipe["data"]["transform"]["side"],
-        }
-        found = _reader().validate_python(facts | origin) if origin else None
+        origin = data["origin"]
+        found = _read(data) if origin else None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `spinenet eval` writes it") from None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        what = str(error).splitlines()[-1][:200] if str(error) else repr(error)
+        what = _first(error) if isinstance(error, ValidationError) else repr(error)
         raise UserError(
             f"{path}: not a scores.json as `spinenet eval` writes it: {what}; evaluate again"
         ) from None
@@ -99,6 +94,24 @@ def read_scores(path: Path) -> CheckpointScores:
     return found
 
 
+def _read(data: Mapping[str, Any]) -> CheckpointScores:
+    recipe = data["recipe"]
+    return _reader().validate_python(
+        {
+            "metrics": data["metrics"],
+            "pictures": data["pictures"],
+            "activation": recipe["model"]["layers"]["activation"],
+            "side": recipe["data"]["transform"]["side"],
+            **data["origin"],
+        }
+    )
+
+
 @cache
 def _reader() -> TypeAdapter[CheckpointScores]:
     return TypeAdapter(CheckpointScores)
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

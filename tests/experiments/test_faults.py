@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,18 +21,23 @@ from torch.utils.data import get_worker_info
 
 from datamodules import DataError, DetectionDataset
 from experiments.checkpoints import latest
+from experiments.executors.local import _death
 from experiments.faults import (
     DiskFullError,
+    Moment,
     NotWritableError,
     WorkerDiedError,
     of_loading,
     of_storage,
+    out_of_memory,
 )
+from experiments.memory import Room
 from experiments.module import DetectionModule
 from experiments.recipe import Recipe
 from experiments.single import compose_recipe, train_one
 from experiments.store import read_failure, read_result
 from experiments.training import Runtime, train
+from spinenet.yaml_text import YamlError, parse
 
 QUIET = Runtime(accelerator="cpu", wandb="disabled")
 RUN = "0123456789ab"
@@ -283,3 +291,34 @@ def test_storage_is_named_where_the_error_names_nothing(tmp_path):
     denied = of_storage(PermissionError(13, "Permission denied", "/x/y"), tmp_path)
     assert isinstance(denied, NotWritableError)
     assert str(denied).startswith("/x/y: Permission denied; allow it")
+
+
+LAUGHS = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+LAUGHS = "a0: &a0 [lol]\n" + LAUGHS
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+
+
+def pieces() -> set[str]:
+    """Every piece of text in the code."""
+    packages = ("spinenet", "datamodules", "experiments")
+    paths = [p for name in packages for p in PAGE.parents[1].glob(f"{name}/**/*.py")]
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def test_the_page_has_the_words_that_are_said(tiny_recipe):
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][2:]
+    recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, batch_size=16))
+    side = replace(recipe.data.transform, side=640)
+    recipe = replace(recipe, data=replace(recipe.data, transform=side))
+    said = {str(out_of_memory(recipe, Moment("training", 7, 0), Room(16, 4, False)))}
+    said |= {_death(-signal.SIGKILL), os.strerror(errno.EROFS), os.strerror(errno.EACCES)}
+    for bomb in ("!!python/name:os.system", "[" * 50 + "]" * 50, LAUGHS):
+        with pytest.raises(YamlError) as caught:
+            parse(bomb)
+        said.add(str(caught.value))
+    said |= pieces()
+    fragments = [part for row in rows for part in re.findall("`([^`]+)`", row.split("|")[2])]
+    assert len(fragments) > 15
+    unsaid = [part for part in fragments if not any(part in text for text in said)]
+    assert unsaid == []

@@ -1,8 +1,8 @@
 """Everything that is read from a user's disk: a good original, ways to damage it, and a reader.
 
 A reader takes a folder with the damaged file and either comes to a result or raises what the
-command line shows as one line. What it returns was read from damaged data, so it is used as far as a command would: a
-recipe gets its run id, an index its fingerprint.
+command line shows as one line. What it reads is used as far as a command would: a recipe gets its
+run id, an index its fingerprint.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ from experiments.tracking import HistoryLogger
 from experiments.weights import read_weights
 from spinenet import genotype as genotypes
 from spinenet.checkpoints.bundle import Bundle
-from spinenet.checkpoints.errors import CheckpointError
 from spinenet.checkpoints.load import CODE_BASES, code_base
 from spinenet.checkpoints.object_graph import GRAPH, VALUE
 from spinenet.counts import Complexity
@@ -254,11 +253,11 @@ def clear(error: Exception, name: str) -> None:
     """A complaint is one line of a sensible length that names what it is about; any other error
     is raised again.
     """
-    said = str(error) if isinstance(error, CheckpointError) else line_of(error)
+    said = line_of(error)
     if said is None:
         raise error
     assert name in said, said
-    assert 10 < len(said), said
+    assert len(said) > 10, said
     assert len(one_line(said)) < 3000
 
 
