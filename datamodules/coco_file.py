@@ -91,7 +91,8 @@ def _field(file: Path, what: str, entry: Any, key: str) -> Any:
         raise DataError(
             f"{_named(file, what, entry)} has no {key!r}; add the key or export the file again"
         )
-    value, expected = entry[key], TYPES.get(key, int)
+    value: Any = entry[key]
+    expected = TYPES.get(key, int)
     if expected is int and isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, expected) or isinstance(value, bool):

@@ -23,8 +23,9 @@ Form = Literal["tree", "flat", "imagenet-train", "imagenet-val"]
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 # Python's own care against archives that mean harm, where it has it: from 3.11.4 on.
 # What Python's readers raise on archives that are cut off, damaged or of a kind they do not read.
-DAMAGED = (BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
-DAMAGED += (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, OverflowError)
+DAMAGED: tuple[type[Exception], ...] = (BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+DAMAGED += (struct.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+DAMAGED += (OverflowError,)
 SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 

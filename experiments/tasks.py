@@ -7,6 +7,8 @@ ask which task it has.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from datamodules import ClassificationDataModule, DetectionDataModule
@@ -20,7 +22,7 @@ DataModule = DetectionDataModule | ClassificationDataModule
 
 def datamodule(recipe: Recipe, num_workers: int = 0) -> DataModule:
     """The data of a recipe, in the batches that go through the network at once."""
-    sizes = {
+    given: dict[str, Any] = {
         "seed": recipe.seed,
         "batch_size": recipe.train.batch_size // recipe.train.accumulate,
         "eval_batch_size": recipe.eval.batch_size,
@@ -33,13 +35,13 @@ def datamodule(recipe: Recipe, num_workers: int = 0) -> DataModule:
             source=data.source,  # type: ignore[arg-type]
             crop=data.transform,  # type: ignore[arg-type]
             label_offset=int(recipe.model.background),
-            **sizes,
+            **given,
         )
     return DetectionDataModule(
         source=data.source,  # type: ignore[arg-type]
         transform=data.transform,  # type: ignore[arg-type]
         masks=isinstance(recipe.model, MaskRCNNConfig),
-        **sizes,
+        **given,
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,7 +116,7 @@ def read_weights(run_or_file: Path) -> Weights:
 def _read(path: Path, metadata: Mapping[str, str], key: str, kind: type[Kind]) -> Kind:
     """An entry of the metadata, which is JSON of this kind."""
     try:
-        return _reader(kind).validate_json(metadata[key])
+        return TypeAdapter(kind).validate_json(metadata[key])
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join([key, *map(str, problem["loc"])])
@@ -125,8 +124,3 @@ def _read(path: Path, metadata: Mapping[str, str], key: str, kind: type[Kind]) -
             f"{path}: {where} in its metadata: {problem['msg']}; give a weights file written by a "
             "run"
         ) from None
-
-
-@cache
-def _reader(kind: type[Kind]) -> TypeAdapter[Kind]:
-    return TypeAdapter(kind)

@@ -30,7 +30,8 @@ def parse(text: str) -> Any:
         raise YamlError(f"not valid YAML{where}: {problem}") from None
     except RecursionError:
         raise YamlError(f"nested more than {DEEPEST} deep; write it flatter") from None
-    except (ValueError, OverflowError) as error:  # a date or a number that is none
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+        # a date or a number that is none, or a tag on the wrong kind of value
         raise YamlError(f"a value cannot be read: {error}") from None
     _Weight().of(data, 0)
     return data
