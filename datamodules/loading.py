@@ -113,14 +113,13 @@ class ResumableLoader(DataLoader):
 
     _begun = _given = 0
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator, so that all of this waits for the first batch to be asked for: a resumed run
+        # says only then which epoch it is in, and workers would have begun on the first.
         self._given, self._begun = self._begun, 0
         if isinstance(self.sampler, EpochSampler):
             self.sampler.pass_over(self._given * (self.batch_size or 1))
-        return self._counted(super().__iter__())
-
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
+        for batch in super().__iter__():
             self._given += 1
             yield batch
 

@@ -1,7 +1,7 @@
 """Runs out of a store and into another: as a folder or as one `.tar.gz`, with checksums.
 
     manifest.json              schema version; of each run its files, their SHA-256 and sizes
-    <name>-<run id>/...        the run's files, without checkpoints, and without weights unless asked
+    <name>-<run id>/...        the run's files: no checkpoints, and weights only when asked
 
 What comes in is read before it is taken: the archive's names, every checksum, every file by its
 kind, and whether the id is that of the recipe on its data. A complete run is never replaced. A
@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from experiments.compose import from_tree, read_yaml
 from experiments.errors import UserError
-from experiments.leases import Held, clear, lock
+from experiments.leases import HeldError, clear, lock
 from experiments.recipe import run_id
 from experiments.store import Result, Store, read_result, write_atomically
 
@@ -60,9 +60,7 @@ def choose(store: Store, patterns: Iterable[str]) -> list[Path]:
     wanted = list(patterns) or ["*"]
     chosen: dict[Path, None] = {}
     for pattern in wanted:
-        found = [
-            f for f in complete if fnmatch(f.name, pattern) or f.name.endswith(f"-{pattern}")
-        ]
+        found = [f for f in complete if fnmatch(f.name, pattern) or f.name.endswith(f"-{pattern}")]
         if not found:
             raise UserError(f"{pattern}: no complete run in {store.root} has this name or id")
         chosen |= dict.fromkeys(found)
@@ -84,7 +82,9 @@ def export_runs(folders: Iterable[Path], target: Path, *, weights: bool) -> int:
     manifest = json.dumps({"schema_version": SCHEMA_VERSION, "runs": runs}, indent=1)
     write = _write_archive if target.name.endswith(SUFFIXES) else _write_folder
     target.parent.mkdir(parents=True, exist_ok=True)
-    write(target, manifest, {f"{r}/{n}": sources[r] / n for r, files in runs.items() for n in files})
+    write(
+        target, manifest, {f"{r}/{n}": sources[r] / n for r, files in runs.items() for n in files}
+    )
     return sum(facts["bytes"] for files in runs.values() for facts in files.values())
 
 
@@ -111,19 +111,27 @@ def _take(folder: Path, files: Files | None, store: Store) -> Taken:
         result = _checked(folder, files)
         target = store.find(result.run_id) or store.root / folder.name
         with lock(target):
-            if (there := read_result(target)) is not None:
-                same = "is here already" if there == result else "another result of it is here"
-                return Taken(folder.name, "skipped", f"{same}, and stays")
-            for name in KNOWN:
-                if (folder / name).is_file():
-                    _copy(folder / name, target / name)
-            (target / "failure.json").unlink(missing_ok=True)
+            if (there := read_result(target)) is None:
+                _install(folder, target)
         clear(target)
-    except Held:
+    except HeldError:
         return Taken(folder.name, "skipped", "it is being trained here")
     except UserError as error:
         return Taken(folder.name, "refused", str(error).replace(f"{folder}{os.sep}", ""))
-    return Taken(folder.name, "imported")
+    if there is None:
+        return Taken(folder.name, "imported")
+    same = "is here already" if there == result else "another result of it is here"
+    return Taken(folder.name, "skipped", f"{same}, and stays")
+
+
+def _install(folder: Path, target: Path) -> None:
+    """The run's files, each whole or not at all; the result is the last."""
+    for name in KNOWN:
+        if (folder / name).is_file():
+            draft = target / f".{name}-{os.getpid()}"
+            shutil.copyfile(folder / name, draft)
+            os.replace(draft, target / name)
+    (target / "failure.json").unlink(missing_ok=True)
 
 
 def _checked(folder: Path, files: Files | None) -> Result:
@@ -187,7 +195,9 @@ def _manifest(root: Path, source: Path) -> dict[str, Files] | None:
     path = root / MANIFEST
     if not path.is_file():
         if source.is_file():
-            raise UserError(f"{source}: has no {MANIFEST}; give an archive of `spinenet runs export`")
+            raise UserError(
+                f"{source}: has no {MANIFEST}; give an archive of `spinenet runs export`"
+            )
         return None
     try:
         body = json.loads(path.read_bytes())
@@ -200,7 +210,9 @@ def _manifest(root: Path, source: Path) -> dict[str, Files] | None:
             f"{SCHEMA_VERSION}; use the release that wrote it"
         )
     if not isinstance(runs, dict) or not all(isinstance(files, dict) for files in runs.values()):
-        raise UserError(f"{source}: {MANIFEST}: runs: not a mapping of files; export the runs again")
+        raise UserError(
+            f"{source}: {MANIFEST}: runs: not a mapping of files; export the runs again"
+        )
     for name in runs:
         if not (root / name).is_dir():
             raise UserError(f"{source}: {name}: is in {MANIFEST} and not there; export it again")
@@ -235,7 +247,7 @@ def _extract(archive: Path, staging: Path) -> None:
 
 
 def _refuse_member(archive: Path, member: tarfile.TarInfo, free_bytes: int) -> None:
-    folder, slash, name = member.name.partition("/")
+    folder, _, name = member.name.partition("/")
     is_known = member.name == MANIFEST or (RUN_FOLDER.fullmatch(folder) and name in KNOWN)
     if not member.isreg() or not is_known:
         kind = "a link" if member.issym() or member.islnk() else "no file of a run"
@@ -248,13 +260,6 @@ def _facts(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digest, "bytes": path.stat().st_size}
-
-
-def _copy(path: Path, target: Path) -> None:
-    """Whole or not at all."""
-    draft = target.with_name(f".{target.name}-{os.getpid()}")
-    shutil.copyfile(path, draft)
-    os.replace(draft, target)
 
 
 def _write_folder(target: Path, manifest: str, files: Mapping[str, Path]) -> None:

@@ -49,8 +49,8 @@ def make_plan(cells: Sequence[Cell], store: Store) -> Plan:
 
 
 def await_others(cells: Sequence[Cell], store: Store, pace: Pace | None = None) -> list[Cell]:
-    """Wait for runs that other workers have, until some are free to be taken: given back unfinished,
-    or of a worker that is dead. These; none if all came to an end.
+    """Wait for runs that other workers have, until some are free to be taken: given back without a
+    result, or of a worker that is dead. These; none if all came to an end.
     """
     watch, left = Watch(pace), list(cells)
     while left:

@@ -38,11 +38,11 @@ POLL_S = 0.2
 Sight = Literal["free", "held", "silent"]
 
 
-class Held(UserError):
+class HeldError(UserError):
     """Another worker has the run."""
 
 
-class LeaseLost(RuntimeError):
+class LeaseLostError(RuntimeError):
     """This worker no longer has its run, because others had to take it for dead."""
 
 
@@ -84,9 +84,9 @@ class Lease:
         self._beats.start()
 
     def confirm(self) -> None:
-        """Raise LeaseLost unless the run is still this process's; before anything is written."""
+        """Raise LeaseLostError unless the run is still this process's; asked before it writes."""
         if _text(self.path) != self.content or _highest(self.folder) != self.path:
-            raise LeaseLost(
+            raise LeaseLostError(
                 f"{self.folder}: another worker took this run over, since this one "
                 f"gave no sign for {self.pace.stale_s:.0f} s; it goes on there"
             )
@@ -111,7 +111,7 @@ class Lease:
     def _beat(self) -> None:
         """Touch the open file, which is this lease's whatever has become of its path."""
         while not self._ended.wait(self.pace.beat_s):
-            with suppress(OSError, LeaseLost):  # the main thread asks by itself, and tells
+            with suppress(OSError, LeaseLostError):  # the main thread asks by itself, and tells
                 now = time.time_ns()
                 os.utime(self._file, ns=(now, now))
                 self.confirm()
@@ -119,8 +119,8 @@ class Lease:
 
 @contextmanager
 def lock(folder: Path, pace: Pace | None = None) -> Iterator[Lease]:
-    """Hold the run in `folder`. Raises Held if another process does; to find that out of a worker
-    elsewhere takes a beat, and up to `stale_s` to find it dead.
+    """Hold the run in `folder`. Raises HeldError if another process does; to find that out of a
+    worker elsewhere takes a beat, and up to `stale_s` to find it dead.
     """
     lease = _take(folder, pace or Pace())
     lease.begin()
@@ -175,7 +175,9 @@ def _take(folder: Path, pace: Pace) -> Lease:
     present, watch = _highest(folder), Watch(pace)
     while present is not None and (seen := watch.look_at(present)) != "free":
         if seen == "held":
-            raise Held(f"{folder}: another process is training this run; wait for it, or stop it")
+            raise HeldError(
+                f"{folder}: another process is training this run; wait for it, or stop it"
+            )
         time.sleep(POLL_S)
     number = 1 if present is None else int(present.name) + 1
     path = folder / FOLDER / str(number)
@@ -183,7 +185,9 @@ def _take(folder: Path, pace: Pace) -> Lease:
     content = json.dumps(asdict(owner))
     # The number may have come and gone since; then there is a higher one.
     if not _create(path, content) or _highest(folder) != path:
-        raise Held(f"{folder}: another process took this run just now; wait for it, or stop it")
+        raise HeldError(
+            f"{folder}: another process took this run just now; wait for it, or stop it"
+        )
     for older in _numbered(folder):
         if older < number:
             path.with_name(str(older)).unlink(missing_ok=True)

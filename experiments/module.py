@@ -7,6 +7,7 @@ what all have found, each picture once, also where a sampler deals some out twic
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
@@ -80,15 +81,25 @@ class TaskModule(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.recipe)
-        steps = self.trainer.estimated_stepping_batches // self.recipe.train.epochs
         factor = schedule(
-            self.recipe.optim, steps_per_epoch=int(steps), epochs=self.recipe.train.epochs
+            self.recipe.optim,
+            steps_per_epoch=self._steps_per_epoch(),
+            epochs=self.recipe.train.epochs,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _steps_per_epoch(self) -> int:
+        """Of the optimiser. Lightning's own estimate makes the loaders, too early for a run that is
+        resumed: they would begin at the first epoch's first batch.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            return int(self.trainer.estimated_stepping_batches) // self.recipe.train.epochs
+        return math.ceil(data.batches_per_epoch / self.trainer.accumulate_grad_batches)
 
 
 class DetectionModule(TaskModule):

@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -231,10 +232,21 @@ def _version(recipe: Recipe) -> int:
 
 def run_id(recipe: Recipe, fingerprint: str) -> str:
     """Twelve hexadecimal digits that name the result of `recipe` on data of this `fingerprint`."""
-    different = semantic_fields(recipe)
+    return run_ids(recipe, [recipe.seed], fingerprint)[0]
+
+
+def run_ids(recipe: Recipe, seeds: Iterable[int], fingerprint: str) -> list[str]:
+    """The names of the results of `recipe` with each of these seeds: what else it says is looked at
+    once for all of them.
+    """
+    different = semantic_fields(replace(recipe, seed=Recipe().seed))
     body = {"version": _version(recipe), "data": fingerprint, "fields": different}
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    found = []
+    for seed in seeds:
+        decided = different if seed == Recipe().seed else {**different, "seed": seed}
+        canonical = json.dumps({**body, "fields": decided}, sort_keys=True, separators=(",", ":"))
+        found.append(hashlib.sha256(canonical.encode()).hexdigest()[:12])
+    return found
 
 
 def semantic_fields(recipe: Recipe) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from experiments.compose import (
 )
 from experiments.errors import UserError, did_you_mean
 from experiments.protocols import protocols
-from experiments.recipe import DataConfig, Recipe, plain, run_id, semantic_fields
+from experiments.recipe import DataConfig, Recipe, plain, run_ids, semantic_fields
 
 Metric = Literal["AP", "mask/AP", "top1", "top5", "macs_b", "params_m"]
 MOST_SEEDS = 20  # looked for in a store by what takes whatever is there
@@ -249,9 +249,10 @@ def cells(
                 f"give --data {tree['data']['source']['kind']}:FOLDER"
             )
         recipe = from_tree(tree, origin=f"{study.id}: variant {variant.id!r}")
-        for seed in range(selection.seeds):
+        seeds = range(recipe.seed, recipe.seed + selection.seeds)
+        identities = run_ids(recipe, seeds, known.of(recipe.data))
+        for seed, identity in enumerate(identities):
             seeded = replace(recipe, seed=recipe.seed + seed)
-            identity = run_id(seeded, known.of(recipe.data))
             grid.append(Cell(study.id, selection.profile.id, variant.id, seed, seeded, identity))
     refuse_twins(study, [cell for cell in grid if cell.seed == 0])
     return sorted(grid, key=lambda cell: cell.seed)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from experiments import checkpoints
 from experiments.errors import UserError
-from experiments.leases import Held, clear, lock
+from experiments.leases import HeldError, clear, lock
 from experiments.store import Store, read_record
 
 Kind = Literal["checkpoints", "failed", "unasked", "drafts"]
@@ -50,7 +50,7 @@ def remove(found: Sequence[Leftover]) -> list[Leftover]:
         try:
             with lock(item.run):
                 _delete(item.path)
-        except Held:
+        except HeldError:
             continue
         clear(item.run)
         gone.append(item)
@@ -75,9 +75,7 @@ def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) ->
     return wanted
 
 
-def _of_run(
-    folder: Path, kinds: Collection[Kind], asked: Collection[str]
-) -> Iterator[Leftover]:
+def _of_run(folder: Path, kinds: Collection[Kind], asked: Collection[str]) -> Iterator[Leftover]:
     try:
         record = read_record(folder)
     except UserError:

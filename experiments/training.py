@@ -41,7 +41,7 @@ from experiments.checkpoints import CheckedIO, Checkpoints, latest
 from experiments.code_version import OtherCode, take_up
 from experiments.errors import UserError
 from experiments.faults import explained
-from experiments.leases import Lease, LeaseLost, clear, lock
+from experiments.leases import Lease, LeaseLostError, clear, lock
 from experiments.networks import build, compile_network
 from experiments.progress import ProgressFile
 from experiments.provenance import environment
@@ -117,8 +117,8 @@ def train(
     """Train `recipe` in `folder` and write its result. A failure is recorded in the folder and
     raised again.
 
-    Raises Held if another worker has the run, LeaseLost if one took it over, and Stopped when it
-    was asked to stop; none of them is a failure.
+    Raises HeldError if another worker has the run, LeaseLostError if one took it over, and Stopped
+    when it was asked to stop; none of them is a failure.
     """
     with lock(folder) as lease, stoppable() as stop, _log_to(folder / "train.log"):
         result = read_result(folder)  # another worker may have finished it before this one's turn
@@ -147,7 +147,7 @@ def _attempt(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Se
         result = _train(recipe, run_id, hold, runtime, tell, witness)
         progress.remove()
         return result
-    except LeaseLost as lost:
+    except LeaseLostError as lost:
         log.error("%s", lost)
         raise
     except Exception as error:
@@ -201,9 +201,10 @@ def _train(
     steps = _steps_per_epoch(recipe, data)
     trainer = _trainer(recipe, folder, runtime, callbacks, loggers, steps)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    if trainer.current_epoch % recipe.eval.every_epochs == 0 and module.scores is None:
-        trainer.loggers = []  # training was done, and its last validation is in the history
-    if trainer.current_epoch % recipe.eval.every_epochs != 0 or module.scores is None:
+    has_validated = trainer.current_epoch % recipe.eval.every_epochs == 0
+    if has_validated and module.scores is None:
+        trainer.loggers = []  # an earlier process did, and it is in the history
+    if not has_validated or module.scores is None:
         trainer.validate(module, datamodule=data, verbose=False)
     hold.lease.confirm()
 

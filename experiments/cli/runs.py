@@ -56,7 +56,9 @@ def gc(
     asked = asked_runs(store, searches, study or ()) if "unasked" in kinds else set()
     found = leftovers(store, kinds, asked)
     for item in found:
-        typer.echo(f"{item.kind:<12} {megabytes(item.size_bytes):>10}  {item.path.relative_to(runs)}")
+        typer.echo(
+            f"{item.kind:<12} {megabytes(item.size_bytes):>10}  {item.path.relative_to(runs)}"
+        )
     for kind in kinds:
         typer.echo(f"{_sum([item for item in found if item.kind == kind])}: {KINDS[kind]}")
     if dry_run or not found:

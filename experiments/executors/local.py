@@ -21,7 +21,7 @@ from typing import Any
 
 from experiments import stopping
 from experiments.callbacks import Event
-from experiments.leases import Held, LeaseLost
+from experiments.leases import HeldError, LeaseLostError
 from experiments.provenance import usable_cores
 from experiments.stopping import Stopped
 from experiments.store import Failure, Store, write_failure
@@ -132,7 +132,7 @@ def _start(context: Any, cell: Cell, store: Store, runtime: Runtime, slot: int) 
 
 
 def _stop(running: Sequence[_Job]) -> None:
-    """Ask the runs to stop, and end those that have not after `STOP_S`, or at a second interrupt."""
+    """Ask the runs to stop, and end those that have not in `STOP_S`, or at a second interrupt."""
     deadline = time.monotonic() + STOP_S
     try:
         for job in running:
@@ -190,7 +190,7 @@ def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None
 
     try:
         train(cell.recipe, cell.run_id, folder, runtime, pipe.send)
-    except (Held, LeaseLost):
+    except (HeldError, LeaseLostError):
         sys.exit(TAKEN_EXIT)
     except Stopped:
         sys.exit(stopping.EXIT)  # with a checkpoint

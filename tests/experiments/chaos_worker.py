@@ -1,4 +1,5 @@
-"""A worker on a small grid that may die at any write: python chaos_worker.py RUNS CHANCE SEED.
+"""A worker that may die at any write: `CHAOS="RUNS CHANCE SEED" python chaos_worker.py OPTION…`,
+with options of `spinenet reproduce`.
 
 Its run processes import this file too, so they die as it does: by SIGKILL, before or after a file
 is flushed, linked or renamed, with this chance. Each death is noted in RUNS.deaths.
@@ -13,11 +14,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-RUNS, CHANCE, SEED = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
-STUDY = ["ladder", "-p", "smoke", "--seeds", "2", "--wandb", "disabled", "--jobs", "2"]
-SET = {"train.epochs": 3, "train.batch_size": 4, "data.transform.side": 64}
+RUNS, CHANCE, SEED = os.environ["CHAOS"].rsplit(" ", 2)
+FIXED = ["ladder", "-p", "smoke", "--wandb", "disabled", "--jobs", "1", "--checkpoint-every", "0s"]
 
-chance = random.Random(SEED * 1_000_003 + os.getpid())
+chance = random.Random(int(SEED) * 1_000_003 + os.getpid())
 
 
 def dying(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +33,7 @@ def dying(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _die(where: str) -> None:
-    if chance.random() < CHANCE:
+    if chance.random() < float(CHANCE):
         with open(f"{RUNS}.deaths", "a") as file:
             file.write(f"{os.getpid()} {where}\n")
         os.kill(os.getpid(), signal.SIGKILL)
@@ -45,6 +45,5 @@ for name in ("fsync", "replace", "link"):
 if __name__ == "__main__":
     from experiments.cli import main
 
-    sets = [word for key, value in SET.items() for word in ("--set", f"{key}={value}")]
-    sys.argv = ["spinenet", "reproduce", *STUDY, *sets, "--runs", RUNS, "--checkpoint-every", "0s"]
+    sys.argv = ["spinenet", "reproduce", *FIXED, "--runs", RUNS, *sys.argv[1:]]
     main()

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from datamodules.loading import ResumableLoader, epoch_loader
 from experiments import stopping
 from experiments.checkpoints import FOLDER, KEPT, Checkpoints, latest
-from experiments.leases import LeaseLost
+from experiments.leases import LeaseLostError
 from experiments.module import DetectionModule
 from experiments.recipe import Recipe
 from experiments.single import compose_recipe
@@ -29,6 +29,7 @@ from experiments.store import Store, read_result
 from experiments.subprocesses import environment
 from experiments.training import Runtime, train
 from experiments.weights import WEIGHTS
+from tests.experiments.conftest import TINY
 
 OFTEN = Runtime(accelerator="cpu", wandb="disabled", checkpoint_s=0.0)
 RUN = "0123456789ab"
@@ -38,10 +39,21 @@ class Killed(BaseException):
     """As if the process had been ended here."""
 
 
-@pytest.fixture
-def long_recipe(tiny_recipe: Recipe) -> Recipe:
-    """Two epochs of eight batches, with a row of history at steps 10."""
-    return replace(tiny_recipe, train=replace(tiny_recipe.train, epochs=2, batch_size=2))
+@pytest.fixture(scope="module")
+def long_recipe(coco_folder: Path) -> Recipe:
+    """Two epochs of eight batches, with a row of history at step 10."""
+    changes = [*TINY, "train.epochs=2", "train.batch_size=2"]
+    return compose_recipe(
+        "retinanet", profile="smoke", data=f"coco:{coco_folder}", changes=changes, seed=0
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(long_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that every other has to end as."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(long_recipe, RUN, folder, replace(OFTEN, checkpoint_s=1e9))
+    return folder
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -78,14 +90,13 @@ def die_at(patch: pytest.MonkeyPatch, *steps: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("train_changes", "layer_changes"),
+    ("train_changes", "layer_changes", "workers"),
     [
-        ({"ema_decay": 0.9, "frozen_norms": 0.5}, {}),
-        ({}, {"stochastic_depth": 0.5, "drop_block": 0.1}),
+        ({"ema_decay": 0.9, "frozen_norms": 0.5}, {}, 1),
+        ({}, {"stochastic_depth": 0.5, "drop_block": 0.1}, 0),
     ],
     ids=["averages", "chance"],
 )
-@pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_killed_inside_epochs_ends_as_if_it_had_not_been(
     long_recipe, tmp_path, monkeypatch, train_changes, layer_changes, workers
 ):
@@ -109,15 +120,14 @@ def test_a_run_killed_inside_epochs_ends_as_if_it_had_not_been(
 
 
 def test_a_run_killed_after_its_last_epoch_repeats_no_row_of_its_history(
-    long_recipe, tmp_path, monkeypatch
+    long_recipe, undisturbed, tmp_path, monkeypatch
 ):
-    train(long_recipe, RUN, tmp_path / "a", OFTEN)
     with monkeypatch.context() as patch:
         patch.setattr(DetectionModule, "final", lambda self: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             train(long_recipe, RUN, tmp_path / "b", OFTEN)
     train(long_recipe, RUN, tmp_path / "b", OFTEN)
-    assert different(tmp_path / "a", tmp_path / "b") == []
+    assert different(undisturbed, tmp_path / "b") == []
 
 
 def test_epochs_without_validation_are_resumed_alike(long_recipe, tmp_path, monkeypatch):
@@ -143,9 +153,8 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, flip, lambda path: path.write_bytes(b"")])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(
-    long_recipe, tmp_path, monkeypatch, damage: Callable[[Path], None]
+    long_recipe, undisturbed, tmp_path, monkeypatch, damage: Callable[[Path], None]
 ):
-    train(long_recipe, RUN, tmp_path / "a", OFTEN)
     die_at(monkeypatch, 6)
     with pytest.raises(Killed):
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
@@ -157,12 +166,13 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     log = (tmp_path / "b" / "train.log").read_text()
     assert f"WARNING {kept[-1].name} is damaged, so the checkpoint before it is taken" in log
     assert "goes on from step 5" in log
-    assert different(tmp_path / "a", tmp_path / "b") == []
+    assert different(undisturbed, tmp_path / "b") == []
     assert len(list((tmp_path / "b" / FOLDER).iterdir())) == KEPT
 
 
-def test_without_a_sound_checkpoint_a_run_begins_anew(long_recipe, tmp_path, monkeypatch):
-    train(long_recipe, RUN, tmp_path / "a", OFTEN)
+def test_without_a_sound_checkpoint_a_run_begins_anew(
+    long_recipe, undisturbed, tmp_path, monkeypatch
+):
     die_at(monkeypatch, 2)
     with pytest.raises(Killed):
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
@@ -170,18 +180,19 @@ def test_without_a_sound_checkpoint_a_run_begins_anew(long_recipe, tmp_path, mon
         flip(path)
     assert latest(tmp_path / "b") is None
     train(long_recipe, RUN, tmp_path / "b", OFTEN)
-    assert different(tmp_path / "a", tmp_path / "b") == []
+    assert different(undisturbed, tmp_path / "b") == []
 
 
-def test_a_history_whose_last_line_was_cut_is_gone_on_with(long_recipe, tmp_path, monkeypatch):
-    train(long_recipe, RUN, tmp_path / "a", OFTEN)
+def test_a_history_whose_last_line_was_cut_is_gone_on_with(
+    long_recipe, undisturbed, tmp_path, monkeypatch
+):
     die_at(monkeypatch, 12)
     with pytest.raises(Killed):
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
     with (tmp_path / "b" / "history.jsonl").open("a") as file:
         file.write('{"step": 12, "loss')
     train(long_recipe, RUN, tmp_path / "b", OFTEN)
-    assert different(tmp_path / "a", tmp_path / "b") == []
+    assert different(undisturbed, tmp_path / "b") == []
 
 
 def test_who_lost_its_run_stops_before_it_writes_and_leaves_no_failure(
@@ -195,7 +206,7 @@ def test_who_lost_its_run_stops_before_it_writes_and_leaves_no_failure(
         save(self, trainer)
 
     monkeypatch.setattr(Checkpoints, "_save", late)
-    with pytest.raises(LeaseLost, match="another worker took this run over"):
+    with pytest.raises(LeaseLostError, match="another worker took this run over"):
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
     found = latest(tmp_path / "b")
     assert found is not None
@@ -270,7 +281,7 @@ def test_a_run_that_cannot_reach_a_step_in_time_leaves_with_what_it_has(
 
 
 def test_a_signal_while_nothing_is_trained_ends_the_run_at_once(
-    long_recipe, tmp_path, monkeypatch
+    long_recipe, undisturbed, tmp_path, monkeypatch
 ):
     final = DetectionModule.final
 
@@ -282,15 +293,13 @@ def test_a_signal_while_nothing_is_trained_ends_the_run_at_once(
         patch.setattr(DetectionModule, "final", signalled)
         with pytest.raises(Stopped):
             train(long_recipe, RUN, tmp_path / "b", OFTEN)
-    train(long_recipe, RUN, tmp_path / "a", OFTEN)
     train(long_recipe, RUN, tmp_path / "b", OFTEN)
-    assert different(tmp_path / "a", tmp_path / "b") == []
+    assert different(undisturbed, tmp_path / "b") == []
 
 
-def test_an_optimiser_step_asks_for_nothing_but_the_time(long_recipe, tmp_path):
-    """No checkpoint within an epoch that is shorter than the interval."""
-    train(long_recipe, RUN, tmp_path, replace(OFTEN, checkpoint_s=1e9))
-    assert [p.name[:8] for p in sorted((tmp_path / FOLDER).iterdir())] == ["00000008", "00000016"]
+def test_within_an_epoch_shorter_than_the_interval_there_is_no_checkpoint(undisturbed):
+    kept = sorted(path.name[:8] for path in (undisturbed / FOLDER).iterdir())
+    assert kept == ["00000008", "00000016"]
 
 
 class Echo(torch.utils.data.Dataset):
@@ -326,14 +335,13 @@ def test_a_loader_goes_on_with_the_batch_after(workers):
     assert len(keys(again)) == 3
 
 
-def test_the_store_of_a_run_that_moved_resumes(long_recipe, tmp_path, monkeypatch):
-    train(long_recipe, RUN, tmp_path / "a", OFTEN)
+def test_the_store_of_a_run_that_moved_resumes(long_recipe, undisturbed, tmp_path, monkeypatch):
     die_at(monkeypatch, 5)
     with pytest.raises(Killed):
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
     shutil.move(tmp_path / "b", tmp_path / "c")
     train(long_recipe, RUN, tmp_path / "c", OFTEN)
-    assert different(tmp_path / "a", tmp_path / "c") == []
+    assert different(undisturbed, tmp_path / "c") == []
 
 
 def test_a_smoke_run_of_every_task_resumes_inside_its_epoch(tmp_path, monkeypatch):

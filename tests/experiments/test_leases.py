@@ -8,15 +8,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from experiments import leases
-from experiments.leases import Held, LeaseLost, Pace, Watch, is_locked, lock
+from experiments.grid import await_others
+from experiments.leases import HeldError, LeaseLostError, Pace, Watch, is_locked, lock
+from experiments.recipe import Recipe
+from experiments.store import Failure, Store, write_failure, write_result
+from experiments.study import Cell
 from experiments.subprocesses import environment
 
+COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
 QUICK = Pace(beat_s=0.05, stale_s=0.6)
 ELSEWHERE = '{"machine": "another", "pid": 1, "started": "0", "token": "t"}'
 
@@ -32,7 +39,7 @@ with leases.lock(Path(sys.argv[1]), leases.Pace(beat_s=0.05, stale_s=0.6)) as le
     try:
         lease.keep()
         print("kept", flush=True)
-    except leases.LeaseLost as lost:
+    except leases.LeaseLostError as lost:
         print(lost, flush=True)
 """
 
@@ -71,7 +78,7 @@ def test_a_run_is_held_by_one_process_and_given_back(tmp_path):
     with lock(folder) as lease:
         lease.confirm()
         assert is_locked(folder)
-        with pytest.raises(Held, match=r"another process is training this run; wait for it"):
+        with pytest.raises(HeldError, match=r"another process is training this run; wait for it"):
             lock(folder).__enter__()
     assert not is_locked(folder)
     with lock(folder):
@@ -113,7 +120,7 @@ def test_a_suspended_process_of_this_machine_keeps_its_run(tmp_path):
 
 def test_a_living_holder_elsewhere_is_left_alone_and_a_dead_one_succeeded(tmp_path):
     holder = Holder(folder_of(tmp_path), "another")
-    with pytest.raises(Held):
+    with pytest.raises(HeldError):
         lock(folder_of(tmp_path), QUICK).__enter__()
     holder.kill()
     assert is_locked(folder_of(tmp_path))  # a look cannot tell
@@ -155,7 +162,7 @@ def _race(root: str, start: float, won: multiprocessing.Queue) -> None:
             won.put(lease.path.name)
             time.sleep(1.5)
             lease.confirm()
-    except Held:
+    except HeldError:
         won.put(None)
 
 
@@ -197,7 +204,7 @@ def test_a_number_that_was_free_again_does_not_make_a_second_holder(tmp_path, mo
 
     holders: list = []
     monkeypatch.setattr(leases, "_create", slow)
-    with pytest.raises(Held, match="took this run just now"):
+    with pytest.raises(HeldError, match="took this run just now"):
         lock(folder).__enter__()
     assert is_locked(folder)
     holders[-1].__exit__(None, None, None)
@@ -208,7 +215,7 @@ def test_a_file_system_without_links_has_leases_too(tmp_path, monkeypatch):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(os, "link", refuse)
-    with lock(folder_of(tmp_path)), pytest.raises(Held):
+    with lock(folder_of(tmp_path)), pytest.raises(HeldError):
         lock(folder_of(tmp_path)).__enter__()
     with lock(folder_of(tmp_path)):
         pass
@@ -221,6 +228,39 @@ def test_a_step_asks_for_its_lease_only_after_it_was_away(tmp_path, monkeypatch)
         lease._seen = leases.awake_s()
         lease.keep()
         time.sleep(3 * QUICK.beat_s)  # its own beats find it lost, and confirm nothing
-        with pytest.raises(LeaseLost, match="took this run over"):
+        with pytest.raises(LeaseLostError, match="took this run over"):
             lease.keep()
     assert taken.read_text() == ELSEWHERE
+
+
+def waiting(cell: Cell, store: Store, then: Callable[[], object]) -> list[Cell]:
+    """What comes of waiting for a run while, after a moment, something happens to it."""
+    timer = threading.Timer(0.5, then)
+    timer.start()
+    found = await_others([cell], store, QUICK)
+    timer.join()
+    return found
+
+
+@pytest.mark.parametrize("machine", [leases.machine(), "another"])
+def test_a_worker_waits_for_a_run_of_another_and_takes_it_when_that_dies(tmp_path, machine):
+    cell, store = Cell("s", "p", "v", 0, Recipe(), "0123456789ab"), Store(tmp_path)
+    folder = tmp_path / f"{cell.recipe.name}-{cell.run_id}"
+    holder = Holder(folder, machine)
+    begun = time.monotonic()
+    assert waiting(cell, store, holder.kill) == [cell]
+    assert time.monotonic() - begun >= 0.5
+
+
+def test_a_worker_waits_until_another_has_finished(tmp_path):
+    result = next(Store(COMMITTED).results())
+    cell, store = Cell("s", "p", "v", 0, Recipe(), result.run_id), Store(tmp_path)
+    folder = tmp_path / f"{cell.recipe.name}-{cell.run_id}"
+    with lock(folder):
+        assert waiting(cell, store, lambda: write_result(folder, result)) == []
+
+
+def test_what_failed_elsewhere_is_not_waited_for(tmp_path):
+    cell, store = Cell("s", "p", "v", 0, Recipe(), "0123456789ab"), Store(tmp_path)
+    write_failure(tmp_path / f"{cell.recipe.name}-{cell.run_id}", Failure("E", "m"))
+    assert await_others([cell], store, QUICK) == []

@@ -140,6 +140,31 @@ def test_runs_that_nobody_asked_for_are_not_opened(crowded, looks, rows):
     assert looks == {"read": 15, "listed": 1}
 
 
+COST = """
+import contextlib, io, json, resource, sys
+from experiments.cli import main
+
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main()
+used = resource.getrusage(resource.RUSAGE_SELF)
+unit = 1 if sys.platform == "darwin" else 1024
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss * unit]))
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "table"])
+def test_ten_thousand_runs_would_take_seconds_and_little_memory(crowded, tmp_path, command):
+    """Two thousand take a fifth of 5 s of the processor, beyond what an empty store takes."""
+    *_, grid, root = crowded
+    costs = {}
+    for store, seeds in ((tmp_path, 1), (root, SEEDS)):
+        given = [command, "ladder", "--seeds", str(seeds), "--runs", str(store)]
+        costs[store] = json.loads(python(COST, *given))
+    seconds, memory = (costs[root][k] - costs[tmp_path][k] for k in (0, 1))
+    assert seconds / len(grid) < 5 / 10_000
+    assert memory / len(grid) < 50_000  # bytes of a run
+
+
 def test_a_network_is_counted_once_for_all_its_seeds(crowded, monkeypatch, tmp_path):
     monkeypatch.setenv("SPINENET_CACHE", str(tmp_path))
     study, selection, _, root = crowded

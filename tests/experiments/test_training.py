@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from experiments import training
 from experiments.checkpoints import latest
 from experiments.errors import UserError
+from experiments.leases import lock
 from experiments.module import DetectionModule, NonFiniteLossError
 from experiments.networks import build, compile_network
 from experiments.recipe import Recipe
 from experiments.single import compose_recipe, evaluate_weights, train_one
-from experiments.leases import lock
 from experiments.store import Store, read_result
 from experiments.training import Runtime, train
 

@@ -20,9 +20,9 @@ from experiments.dashboard.grids import Grids
 from experiments.dashboard.site import Site
 from experiments.dashboard.snapshot import Snapshot
 from experiments.errors import UserError
+from experiments.leases import lock
 from experiments.ledger.report import make_ledger
 from experiments.recipe import to_tree
-from experiments.leases import lock
 from experiments.store import Failure, Store, write_failure, write_result
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study
