@@ -16,7 +16,25 @@ from types import FrameType
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
-from tests.fuzz.inputs import Files, Kind, clear, kinds
+from experiments import counting
+from tests.fuzz.damage import as_json, as_yaml
+from tests.fuzz.inputs import (
+    COCO,
+    COUNTED,
+    METADATA,
+    PICTURES,
+    RECIPE,
+    SCORES,
+    STUDY,
+    TF1,
+    Files,
+    Kind,
+    archive,
+    clear,
+    kinds,
+    picture,
+    weights,
+)
 
 KINDS = kinds()
 FEW = 100
@@ -70,6 +88,52 @@ def read_one(kind: Kind, folder: Path, files: Files) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_damaged_input_is_read_right_or_refused_in_a_line(name, tmp_path):
     hammer(KINDS[name], tmp_path / "case", FEW, fixed=True)
+
+
+def coco_with(segmentation: object) -> bytes:
+    first, *rest = COCO["annotations"]
+    return as_json(COCO | {"annotations": [first | {"segmentation": segmentation}, *rest]})
+
+
+GIF = picture("GIF")
+# Each of these was once a traceback, a line that names nothing, or no end.
+FOUND: list[tuple[str, Files]] = [
+    ("study", {"study.yaml": as_yaml(STUDY | {"claims": 0.5})}),
+    ("study", {"study.yaml": as_yaml(STUDY | {"protocol": ["A"]})}),
+    ("study", {"study.yaml": as_yaml(STUDY | {"recipe": "x" * 999})}),
+    ("recipe", {"recipe.yaml": as_yaml(RECIPE | {"base": "x" * 999})}),
+    ("recipe", {"recipe.yaml": as_yaml(RECIPE | {"base": ["retinanet"]})}),
+    ("recipe", {"recipe.yaml": b"!!int"}),
+    ("recipe", {"recipe.yaml": b"seed: 2001-99-99"}),
+    ("recipe", {"recipe.yaml": b"seed: " + b"9" * 5000}),
+    ("recipe", {"recipe.yaml": b"optim.lr: .nan"}),
+    ("recipe", {"recipe.yaml": b"model.backbone.width: 1.0e+308"}),
+    ("recipe", {"recipe.yaml": b"model.backbone.block_repeats: 1000000"}),
+    ("genotype", {"genotype.yaml": b"\xff"}),
+    ("genotype", {"genotype.yaml": "stem: [2]\nwidths: {²: 64}\nblocks: []".encode()}),
+    ("coco", PICTURES | {"annotations.json": b"[" * 100_000}),
+    ("coco", PICTURES | {"annotations.json": b'{"images": ' + b"9" * 5000 + b"}"}),
+    ("coco", PICTURES | {"annotations.json": coco_with([[1, 1, 4, 1, 4, 10**400]])}),
+    ("coco", PICTURES | {"annotations.json": as_json(COCO | {"images": [{"id": 2**64}]})}),
+    ("tf1 checkpoint", TF1 | {"checkpoint": b'model_checkpoint_path: "/"'}),
+    ("checkpoint note", TF1 | {"checkpoint": b'model_checkpoint_path: ".."'}),
+    ("weights, metadata", {"weights.safetensors": weights(METADATA | {"labels": {}})}),
+    ("weights, metadata", {"weights.safetensors": weights(METADATA | {"recipe": [1]})}),
+    ("weights, metadata", {"weights.safetensors": weights(METADATA | {"origin": "x"})}),
+    ("failure", {"failure.json": b"{"}),
+    ("failure", {"failure.json": b'{"error": 3}'}),
+    ("history", {"history.jsonl": b'{"step": 8}\n{"step": "x"}\n[]\n{"st'}),
+    ("counts", {"counts.json": counting._text(COUNTED).replace("1.5", "7.5").encode()}),
+    ("scores", {"scores.json": as_json(SCORES | {"recipe": {}})}),
+    ("GIF picture", {"picture.gif": GIF[:6] + b"\xff\xff\xff\xff" + GIF[10:]}),
+    ("tar.gz archive", {"archive.tar.gz": archive("tar.gz")[:-6] + b"\0\0\0\0\0\0"}),
+    ("assignment", {"assignment": b"seed\n=3"}),
+]
+
+
+@pytest.mark.parametrize(("name", "files"), FOUND)
+def test_what_damage_has_found_stays_mended(name, files, tmp_path):
+    read_one(KINDS[name], tmp_path / "case", files)
 
 
 @pytest.mark.fuzz
