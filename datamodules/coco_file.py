@@ -100,11 +100,11 @@ def _field(file: Path, what: str, entry: Any, key: str) -> Any:
         raise DataError(
             f"{_named(file, what, entry)} has {key} {reprlib.repr(value)}; it must be {needed}"
         )
-    if expected is int and abs(value) > LARGEST_ID:
+    if isinstance(value, int) and abs(value) > LARGEST_ID:
         raise DataError(
             f"{_named(file, what, entry)} has {key} {reprlib.repr(value)}; it must fit into 64 bits"
         )
-    if expected is str and not value.isascii() and not _is_text(value):
+    if isinstance(value, str) and not value.isascii() and not _is_text(value):
         raise DataError(
             f"{_named(file, what, entry)} has {key} {value!a}, which is no text; write it in UTF-8"
         )

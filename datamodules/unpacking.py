@@ -63,6 +63,8 @@ def _tree(archive: Path, staging: Path) -> None:
             if not (member.isreg() or member.isdir()):
                 raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
             opened.extract(member, staging, **SAFELY)
+        while opened.fileobj is not None and opened.fileobj.read(2**20):
+            pass  # to the end, where a compressed archive has its checksum
 
 
 def _refuse_outside(name: str, staging: Path) -> None:

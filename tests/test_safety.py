@@ -202,14 +202,14 @@ def zip_member(name: str, mode: int = 0) -> bytes:
     ("name", "content"),
     [
         ("a.tar", tar_member("../outside", size=3)),
-        ("a.tar", tar_member("/tmp/outside-of-everything", size=3)),
+        ("a.tar", tar_member("/outside-of-everything", size=3)),
         ("a.tar", tar_member("in/../../outside", size=3)),
         ("a.tar", tar_member("link", type=tarfile.SYMTYPE, linkname="../outside")),
         ("a.tar", tar_member("link", type=tarfile.LNKTYPE, linkname="../outside")),
         ("a.tar", tar_member("device", type=tarfile.CHRTYPE)),
         ("a.tar", tar_member("pipe", type=tarfile.FIFOTYPE)),
         ("a.zip", zip_member("../outside")),
-        ("a.zip", zip_member("/tmp/outside-of-everything")),
+        ("a.zip", zip_member("/outside-of-everything")),
         ("a.zip", zip_member("in/../../outside")),
     ],
 )
@@ -220,7 +220,7 @@ def test_an_archive_that_means_harm_is_refused(name, content, tmp_path):
         unpack(tmp_path / name, tmp_path / "inside", "tree")
     assert list((tmp_path / "inside").iterdir()) == []
     assert (tmp_path / "outside").read_text() == "untouched"
-    assert not Path("/tmp/outside-of-everything").exists()
+    assert not Path("/outside-of-everything").exists()
 
 
 def test_a_link_in_a_zip_is_a_file_of_text(tmp_path):
