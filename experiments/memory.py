@@ -87,11 +87,15 @@ def try_batches() -> None:
     """Of the child: train with each batch that standard input names, and print those that went
     well.
     """
+    import timm  # noqa: F401  a run has it loaded, too
+
+    from experiments.allocator import keep_freed_memory
     from experiments.compose import from_tree
     from experiments.networks import build
     from experiments.tasks import datamodule, make_module
     from spinenet.recompute import recompute_blocks
 
+    keep_freed_memory()  # as a run does, which takes more for it
     asked = json.load(sys.stdin)
     recipe = from_tree(asked["recipe"], origin="recipe")
     data = datamodule(recipe)
