@@ -15,7 +15,7 @@ test: $(VENV)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -m "not accuracy and not chaos and not inductor and not all_studies"
+	.venv/bin/python -m pytest -m "not accuracy and not chaos and not fuzz and not inductor and not all_studies"
 	.venv/bin/python -m pytest -m all_studies
 
 lint: $(VENV)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.class_sources import ClassSource, ClassSourceConfig
 from datamodules.coco import CocoIndex, ImageRecord, fingerprint, read_coco
+from datamodules.damage import OnError
 from datamodules.digits import DigitsConfig
 from datamodules.digits_classes import DigitsClassesConfig
 from datamodules.errors import DataError
@@ -48,6 +49,7 @@ __all__ = [
     "ImageFolderConfig",
     "ImageRecord",
     "LabelsCsvConfig",
+    "OnError",
     "Source",
     "SourceConfig",
     "TransformConfig",

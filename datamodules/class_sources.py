@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+from datamodules.damage import OnError
 from datamodules.digits import Progress
 from datamodules.digits_classes import (
     DigitsClassesConfig,
@@ -31,8 +32,9 @@ ClassSourceConfig = UserSourceConfig | DigitsClassesConfig
 class ClassSource:
     """Labelled pictures in the splits "train" and "val"; each is read once."""
 
-    def __init__(self, read: Callable[[str], Listing]) -> None:
+    def __init__(self, read: Callable[[str], Listing], on_error: OnError = "raise") -> None:
         self._read = read
+        self.on_error = on_error
         self._indices: dict[str, ClassIndex] = {}
 
     @cached_property
@@ -47,7 +49,7 @@ class ClassSource:
         """The samples of ``split``; its classes are training's."""
         if split not in self._indices:
             listing = self._train if split == "train" else self._read(split)
-            self._indices[split] = class_index(listing, self._train)
+            self._indices[split] = class_index(listing, self._train, self.on_error)
         return self._indices[split]
 
     @cached_property
@@ -74,14 +76,18 @@ class DigitsClassSource(ClassSource):
 
 
 def open_class_source(
-    config: ClassSourceConfig, on_progress: Progress | None = None
+    config: ClassSourceConfig,
+    on_progress: Progress | None = None,
+    on_error: OnError = "raise",
 ) -> ClassSource:
-    """The source a config describes. ``on_progress`` watches drawing, where there is any."""
+    """The source a config describes. ``on_progress`` watches drawing, where there is any;
+    ``on_error`` says what becomes of damaged pictures.
+    """
     if isinstance(config, DigitsClassesConfig):
         return DigitsClassSource(config, on_progress)
     if not config.root:
         raise DataError(f"{config.kind}: root is empty; set the data's root to a folder")
-    return ClassSource(lambda split: _list(config, split))
+    return ClassSource(lambda split: _list(config, split), on_error)
 
 
 def _list(config: UserSourceConfig, split: str) -> Listing:

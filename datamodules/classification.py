@@ -8,6 +8,7 @@ any process. The default collation makes the batch:
     image_id  int                 i, the sample's place in the index
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from torch import Tensor
 
 from datamodules.class_sources import ClassSourceConfig, open_class_source
 from datamodules.crops import centre_crop, crop_image, draw_crop
+from datamodules.damage import OnError
 from datamodules.errors import DataError
 from datamodules.inputs import CropConfig
-from datamodules.labels import ClassIndex, LabelledPicture
+from datamodules.labels import ClassIndex, LabelledPicture, without_unreadable
 from datamodules.loading import PictureDataset, TwoSplits
 from datamodules.pictures import DAMAGED, decode
 from datamodules.sampling import Key
@@ -74,6 +76,8 @@ class ClassificationDataModule(TwoSplits):
     ``label_offset`` is added to every label and to the number of classes: 1 keeps class 0 for a
     background that no picture has, as the official ImageNet labels do. It shards by itself: give
     the Trainer ``use_distributed_sampler=False``.
+    ``on_error`` "skip" leaves out damaged pictures, for which every picture is decoded before
+    training.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class ClassificationDataModule(TwoSplits):
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         label_offset: int = 0,
+        on_error: OnError = "raise",
     ) -> None:
         super().__init__(
             seed=seed,
@@ -93,9 +98,10 @@ class ClassificationDataModule(TwoSplits):
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
         )
-        self.source = open_class_source(source)
+        self.source = open_class_source(source, on_error=on_error)
         self.crop = crop
         self.label_offset = label_offset
+        self.on_error = on_error
         self._train: ClassificationDataset | None = None
         self._val: ClassificationDataset | None = None
 
@@ -111,6 +117,10 @@ class ClassificationDataModule(TwoSplits):
 
     def _dataset(self, split: str) -> ClassificationDataset:
         index = self.source.index(split)
+        if self.on_error == "skip":
+            index = without_unreadable(index, partial(read_labelled, index))
+        if not index.pictures:
+            raise DataError(f"{index.origin}: every picture is damaged: {index.left_out[0]}")
         dataset = ClassificationDataset(
             index=index,
             crop=self.crop,
@@ -156,6 +166,10 @@ class ClassificationDataModule(TwoSplits):
     def described(self) -> str:
         index = self.train_index
         return f"{index.origin}: {len(index.pictures)} training samples"
+
+    @property
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        return {"train": self.train_index.left_out, "val": self.val_index.left_out}
 
 
 def read_labelled(index: ClassIndex, picture: LabelledPicture) -> Tensor:

@@ -15,8 +15,8 @@ as the official head has); any other data set gets 1..K in the order of its cate
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from datamodules import coco_file
+from datamodules.damage import Damage, OnError, unreadable
 from datamodules.errors import DataError
 
 COCO_IDS = frozenset(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
@@ -57,12 +58,15 @@ class ImageRecord:
 
 @dataclass(frozen=True, eq=False)
 class CocoIndex:
-    """What an annotation file says. ``images`` is sorted by image id, ``categories`` by id."""
+    """What an annotation file says. ``images`` is sorted by image id, ``categories`` by id;
+    ``left_out`` has a complaint about each damaged picture that is not among them.
+    """
 
     annotation_file: Path
     image_dir: Path
     images: tuple[ImageRecord, ...]
     categories: dict[int, str]
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def label_to_category(self) -> dict[int, int]:
@@ -96,18 +100,25 @@ def label_map(categories: Iterable[int]) -> dict[int, int]:
 
 
 def read_coco(
-    annotation_file: Path, image_dir: Path, part: str = "", *, masks: bool = False
+    annotation_file: Path,
+    image_dir: Path,
+    part: str = "",
+    *,
+    masks: bool = False,
+    on_error: OnError = "raise",
 ) -> CocoIndex:
     """Read and check one annotation file and the presence of every picture it names.
 
     ``part`` takes only the pictures whose names say this split, of a file that holds several. With
-    ``masks`` every annotation must have a 'segmentation'.
+    ``masks`` every annotation must have a 'segmentation'. ``on_error`` "skip" leaves out pictures
+    whose entry, file or annotation is damaged; what is wrong with the whole file is refused.
     """
+    damage = Damage(on_error)
     content = coco_file.read_json(annotation_file)
     categories = coco_file.categories(annotation_file, content["categories"])
-    entries = coco_file.image_entries(annotation_file, content["images"])
+    entries = coco_file.image_entries(annotation_file, content["images"], damage)
     kept = coco_file.part_of(annotation_file, entries, part) if part else entries
-    sizes = coco_file.picture_sizes(annotation_file, image_dir, kept)
+    sizes = coco_file.picture_sizes(annotation_file, image_dir, kept, damage)
     # COCO's own train2017 holds two boxes of height 0, which the official parser drops in silence.
     drop_flat = set(categories) == COCO_IDS
     objects = coco_file.objects_by_image(
@@ -117,6 +128,7 @@ def read_coco(
         set(categories),
         drop_flat=drop_flat,
         masks=masks,
+        damage=damage,
     )
     labels = label_map(categories)
     images = tuple(
@@ -129,8 +141,21 @@ def read_coco(
             **_objects(objects.get(image_id, []), labels, masks),
         )
         for image_id in sorted(kept)
+        if damage.spares(image_id)
     )
-    return CocoIndex(annotation_file, image_dir, images, categories)
+    left_out = tuple(
+        said
+        for picture, said in damage.complaints.items()
+        if picture in kept or picture not in entries
+    )
+    return CocoIndex(annotation_file, image_dir, images, categories, left_out)
+
+
+def without_unreadable(index: CocoIndex, read: Callable[[ImageRecord], object]) -> CocoIndex:
+    """The index without the pictures that ``read`` cannot decode; all are tried."""
+    bad = unreadable(index.images, read)
+    images = tuple(record for i, record in enumerate(index.images) if i not in bad)
+    return replace(index, images=images, left_out=(*index.left_out, *bad.values()))
 
 
 def fingerprint(index: CocoIndex) -> str:

@@ -1,17 +1,23 @@
 """The checks between a COCO annotation file and the index: each refusal names what to change.
 
-Every function takes the annotation file's path first, only to name it in its complaint.
+Every function takes the annotation file's path first, only to name it in its complaint. Where a
+``Damage`` is taken, it decides whether a complaint about one picture ends the reading.
 """
 
 import json
 import math
+import reprlib
 from collections.abc import Container
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datamodules.damage import Damage
 from datamodules.errors import DataError
 from datamodules.layouts import split_of
 from datamodules.masks import read_segmentation
+
+LARGEST_ID = 2**63 - 1  # what a sample carries of a picture to its score
+FARTHEST = 2**24  # pixels; from there on float32 does not tell neighbours apart
 
 
 class Row(NamedTuple):
@@ -31,7 +37,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """The file's content, with the three lists of COCO's format."""
     if not file.is_file():
         raise DataError(f"{file}: no such annotation file; check the data's root and the split")
-    raw = file.read_bytes()
+    raw = read_bytes(file)
     try:
         text = raw.decode("utf-8")
         content = json.loads(text)
@@ -41,6 +47,8 @@ def read_json(file: Path) -> dict[str, Any]:
         ) from error
     except json.JSONDecodeError as error:
         raise DataError(_json_complaint(file, text, len(raw), error)) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets
+        raise DataError(f"{file}: not readable as JSON: {error}; export the file again") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(
@@ -48,6 +56,14 @@ def read_json(file: Path) -> dict[str, Any]:
                 f"'images', 'annotations' and 'categories': add it or export the file again"
             )
     return content
+
+
+def read_bytes(file: Path) -> bytes:
+    """What is in a file of the user's."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}; allow it to be read") from None
 
 
 def _json_complaint(file: Path, text: str, size_bytes: int, error: json.JSONDecodeError) -> str:
@@ -62,25 +78,51 @@ def _json_complaint(file: Path, text: str, size_bytes: int, error: json.JSONDeco
 # JSON types of the keys that are read; everything is an integer id or size but these. Integers may
 # come as 480.0, which JSON does not tell apart.
 TYPES: dict[str, type] = {"name": str, "file_name": str, "bbox": list}
+IMAGE_KEYS = ("id", "file_name", "height", "width")
+OBJECT_KEYS = ("id", "image_id", "category_id", "bbox")
 
 
 def _field(file: Path, what: str, entry: Any, key: str) -> Any:
     if not isinstance(entry, dict):
-        raise DataError(f"{file}: {what} {entry!r} is not an object; export the file again")
+        raise DataError(
+            f"{file}: {what} {reprlib.repr(entry)} is not an object; export the file again"
+        )
     if key not in entry:
         raise DataError(
-            f"{file}: {what} {entry.get('id', '(without id)')} has no {key!r}; "
-            f"add the key or export the file again"
+            f"{_named(file, what, entry)} has no {key!r}; add the key or export the file again"
         )
-    value, expected = entry[key], TYPES.get(key, int)
+    value: Any = entry[key]
+    expected = TYPES.get(key, int)
     if expected is int and isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, expected) or isinstance(value, bool):
+        needed = "an integer" if expected is int else f"a {expected.__name__}"
         raise DataError(
-            f"{file}: {what} {entry.get('id', '(without id)')} has {key} {value!r}; "
-            f"it must be {'an integer' if expected is int else f'a {expected.__name__}'}"
+            f"{_named(file, what, entry)} has {key} {reprlib.repr(value)}; it must be {needed}"
+        )
+    if isinstance(value, int) and abs(value) > LARGEST_ID:
+        raise DataError(
+            f"{_named(file, what, entry)} has {key} {reprlib.repr(value)}; it must fit into 64 bits"
+        )
+    if isinstance(value, str) and not value.isascii() and not _is_text(value):
+        raise DataError(
+            f"{_named(file, what, entry)} has {key} {value!a}, which is no text; write it in UTF-8"
         )
     return value
+
+
+def _named(file: Path, what: str, entry: dict[str, Any]) -> str:
+    shown = reprlib.repr(entry["id"]) if "id" in entry else "(without id)"
+    return f"{file}: {what} {shown}"
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written; JSON can name half of a character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def categories(file: Path, entries: list[dict[str, Any]]) -> dict[int, str]:
@@ -94,21 +136,29 @@ def categories(file: Path, entries: list[dict[str, Any]]) -> dict[int, str]:
     return {int(category): str(name) for category, name in sorted(pairs)}
 
 
-def image_entries(file: Path, entries: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+def image_entries(
+    file: Path, entries: list[dict[str, Any]], damage: Damage | None = None
+) -> dict[int, dict[str, Any]]:
     """What is read of the entries of 'images', by image id."""
-    images = [
-        {key: _field(file, "image", entry, key) for key in ("id", "file_name", "height", "width")}
-        for entry in entries
-    ]
-    for image in images:
-        for key in ("height", "width"):
-            if image[key] <= 0:
-                raise DataError(
-                    f"{file}: image {image['id']} ({image['file_name']}) has {key} "
-                    f"{image[key]}; enter the picture's true size"
-                )
+    damage, images = damage or Damage(), []
+    for entry in entries:
+        try:
+            images.append(_image(file, entry))
+        except DataError as error:
+            damage.take(error)
     _refuse_repeats(file, "images", [image["id"] for image in images])
     return {image["id"]: image for image in images}
+
+
+def _image(file: Path, entry: Any) -> dict[str, Any]:
+    image = {key: _field(file, "image", entry, key) for key in IMAGE_KEYS}
+    for key in ("height", "width"):
+        if image[key] <= 0:
+            raise DataError(
+                f"{file}: image {image['id']} ({image['file_name']}) has {key} "
+                f"{image[key]}; enter the picture's true size"
+            )
+    return image
 
 
 def part_of(file: Path, images: dict[int, dict[str, Any]], part: str) -> dict[int, dict[str, Any]]:
@@ -140,21 +190,25 @@ def _refuse_repeats(file: Path, key: str, ids: list[int]) -> None:
 
 
 def picture_sizes(
-    file: Path, image_dir: Path, entries: dict[int, dict[str, Any]]
+    file: Path, image_dir: Path, entries: dict[int, dict[str, Any]], damage: Damage
 ) -> dict[int, int]:
     """Bytes of every picture file, by image id."""
-    sizes, missing = {}, []
+    sizes: dict[int, int] = {}
+    missing: list[int] = []
     for image_id, entry in entries.items():
         try:
             sizes[image_id] = (image_dir / entry["file_name"]).stat().st_size
-        except OSError:
-            missing.append(entry["file_name"])
-    if missing:
+        except (OSError, ValueError):  # also a name that no file can have
+            missing.append(image_id)
+    if missing and damage.on_error == "raise":
+        names = [entries[image_id]["file_name"] for image_id in missing]
         raise DataError(
             f"{file}: {len(missing)} of {len(entries)} pictures are missing in {image_dir}: "
-            f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}; "
+            f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}; "
             f"add the files or remove their entries from 'images'"
         )
+    for image_id in missing:
+        damage.take(DataError(f"{image_dir / entries[image_id]['file_name']}: missing"), image_id)
     return sizes
 
 
@@ -166,32 +220,63 @@ def objects_by_image(
     *,
     drop_flat: bool,
     masks: bool,
+    damage: Damage | None = None,
 ) -> dict[int, list[Row]]:
     """The objects by image id. ``drop_flat`` leaves out boxes without area instead of refusing;
     ``masks`` reads the segmentations too.
     """
+    damage = damage or Damage()
+    checked: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for given in annotations:
+        try:
+            entry = {key: _field(file, "annotation", given, key) for key in OBJECT_KEYS}
+        except DataError as error:
+            damage.take(error, given.get("image_id") if isinstance(given, dict) else None)
+        else:
+            checked.append((entry, given))
+    _refuse_repeats(file, "annotations", [entry["id"] for entry, _ in checked])
     objects: dict[int, list[Row]] = {}
-    keys = ("id", "image_id", "category_id", "bbox")
-    checked = [{key: _field(file, "annotation", e, key) for key in keys} for e in annotations]
-    _refuse_repeats(file, "annotations", [entry["id"] for entry in checked])
-    for entry, given in zip(checked, annotations, strict=True):
-        _refuse_unlisted(file, entry, "image_id", images)
-        _refuse_unlisted(file, entry, "category_id", category_ids)
-        image = images[entry["image_id"]]
-        box = _box(file, entry, image["file_name"], drop_flat)
-        if box is None:
+    for entry, given in checked:
+        try:
+            _refuse_unlisted(file, entry, "image_id", images)
+            _refuse_unlisted(file, entry, "category_id", category_ids)
+            row = _row(file, entry, given, images[entry["image_id"]], drop_flat, masks)
+        except DataError as error:
+            damage.take(error, entry["image_id"])
             continue
-        area, size = given.get("area"), (image["height"], image["width"])
-        row = Row(
-            id=entry["id"],
-            box=box,
-            category=entry["category_id"],
-            crowd=bool(given.get("iscrowd", 0)),
-            area=area if isinstance(area, int | float) else box[2] * box[3],
-            mask=read_segmentation(file, given, image["file_name"], size) if masks else b"",
-        )
-        objects.setdefault(image["id"], []).append(row)
+        if row is not None:
+            objects.setdefault(entry["image_id"], []).append(row)
     return objects
+
+
+def _row(
+    file: Path,
+    entry: dict[str, Any],
+    given: dict[str, Any],
+    image: dict[str, Any],
+    drop_flat: bool,
+    masks: bool,
+) -> Row | None:
+    """One annotation; None for a box without area where ``drop_flat`` allows it."""
+    box = _box(file, entry, image["file_name"], drop_flat)
+    if box is None:
+        return None
+    area, size = given.get("area"), (image["height"], image["width"])
+    if not isinstance(area, int | float):
+        area = box[2] * box[3]
+    elif not math.isfinite(area) or not 0 <= area <= FARTHEST**2:
+        raise DataError(
+            f"{file}: annotation {entry['id']} on {image['file_name']} has area "
+            f"{reprlib.repr(area)}; give square pixels, or leave it out for the box's"
+        )
+    return Row(
+        id=entry["id"],
+        box=box,
+        category=entry["category_id"],
+        crowd=bool(given.get("iscrowd", 0)),
+        area=area,
+        mask=read_segmentation(file, given, image["file_name"], size) if masks else b"",
+    )
 
 
 def _refuse_unlisted(file: Path, entry: dict[str, Any], key: str, listed: Container[int]) -> None:
@@ -207,9 +292,11 @@ def _box(
 ) -> tuple[float, float, float, float] | None:
     """x, y, width, height; None for a box without area where ``drop_flat`` allows it."""
     box = entry["bbox"]
-    where = f"{file}: annotation {entry['id']} on {file_name} has bbox {box}"
+    where = f"{file}: annotation {entry['id']} on {file_name} has bbox {reprlib.repr(box)}"
     if len(box) != 4 or not all(isinstance(v, int | float) for v in box):
         raise DataError(f"{where}; write it as four numbers [x, y, width, height]")
+    if any(FARTHEST < abs(v) < math.inf for v in box):
+        raise DataError(f"{where}, outside of any picture; write it in pixels of this picture")
     if all(map(math.isfinite, box)) and box[2] > 0 and box[3] > 0:
         return box[0], box[1], box[2], box[3]
     if drop_flat:

@@ -16,13 +16,21 @@ any process. Samples have fixed shapes, so the default collation makes the batch
 The C cells of `masks` cut the box in `boxes`, so they show what the crop has left of an object.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.coco import CocoIndex, ImageRecord, refuse_unlike, refuse_unseen
+from datamodules.coco import (
+    CocoIndex,
+    ImageRecord,
+    refuse_unlike,
+    refuse_unseen,
+    without_unreadable,
+)
+from datamodules.damage import OnError
 from datamodules.errors import DataError
 from datamodules.inputs import TransformConfig
 from datamodules.loading import PictureDataset, TwoSplits
@@ -124,7 +132,8 @@ class DetectionDataset(PictureDataset):
 
 class DetectionDataModule(TwoSplits):
     """Train and validation loaders over one source; batch sizes are per device. With ``masks``
-    samples and indices have them, and an annotation without one is refused.
+    samples and indices have them, and an annotation without one is refused. ``on_error`` "skip"
+    leaves out damaged pictures, for which every picture is decoded before training.
 
     It shards by itself: give the Trainer ``use_distributed_sampler=False``.
     """
@@ -139,6 +148,7 @@ class DetectionDataModule(TwoSplits):
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         masks: bool = False,
+        on_error: OnError = "raise",
     ) -> None:
         super().__init__(
             seed=seed,
@@ -146,9 +156,10 @@ class DetectionDataModule(TwoSplits):
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
         )
-        self.source = open_source(source)
+        self.source = open_source(source, on_error=on_error)
         self.transform = transform
         self.masks = masks
+        self.on_error = on_error
         self._train: DetectionDataset | None = None
         self._val: DetectionDataset | None = None
 
@@ -174,9 +185,12 @@ class DetectionDataModule(TwoSplits):
 
     def _read(self, split: str) -> CocoIndex:
         index = self.source.index(split, self.masks)
+        if self.on_error == "skip":
+            index = without_unreadable(index, partial(read_picture, index))
         if not index.images:
+            why = f" but damaged pictures: {index.left_out[0]}" if index.left_out else ""
             raise DataError(
-                f"{index.annotation_file}: 'images' is empty; list at least one picture"
+                f"{index.annotation_file}: 'images' is empty{why}; list at least one picture"
             )
         return index
 
@@ -236,6 +250,10 @@ class DetectionDataModule(TwoSplits):
     def described(self) -> str:
         index = self.train_index
         return f"{index.annotation_file}: {len(index.images)} training pictures"
+
+    @property
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        return {"train": self.train_index.left_out, "val": self.val_index.left_out}
 
 
 def _ready(dataset: DetectionDataset | None) -> DetectionDataset:

@@ -8,11 +8,12 @@ means the same in both splits.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.damage import Damage, OnError, unreadable
 from datamodules.errors import DataError
 
 Region = tuple[int, int, int, int]
@@ -52,33 +53,47 @@ class LabelledPicture:
 
 @dataclass(frozen=True, eq=False)
 class ClassIndex:
-    """The samples of one split, checked; ``class_names`` by number."""
+    """The samples of one split, checked; ``class_names`` by number. ``left_out`` has a complaint
+    about each damaged picture that is not among them.
+    """
 
     origin: Path
     image_dir: Path
     pictures: tuple[LabelledPicture, ...]
     class_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def path(self, picture: LabelledPicture) -> Path:
         return self.image_dir / picture.file_name
 
 
-def class_index(listing: Listing, train: Listing) -> ClassIndex:
-    """The index of one split; ``train`` says which classes there are."""
+def class_index(listing: Listing, train: Listing, on_error: OnError = "raise") -> ClassIndex:
+    """The index of one split; ``train`` says which classes there are. ``on_error`` "skip" leaves
+    out pictures whose files are missing.
+    """
     for split in (listing, train):
         if not split.rows:
             raise DataError(f"{split.origin}: no picture has a label; label at least one")
     shown = {row.key for row in train.rows}
     classes = [key for key in train.names if key in shown]
     _refuse_other_classes(listing, train, shown)
-    sizes = _sizes(listing)
+    sizes = _sizes(listing, damage := Damage(on_error))
     numbers = {key: number for number, key in enumerate(classes)}
     pictures = tuple(
         LabelledPicture(row.file_name, numbers[row.key], sizes[row.file_name], row.region)
         for row in listing.rows
+        if damage.spares(row.file_name)
     )
     class_names = tuple(train.names[key] for key in classes)
-    return ClassIndex(listing.origin, listing.image_dir, pictures, class_names)
+    left_out = tuple(damage.complaints.values())
+    return ClassIndex(listing.origin, listing.image_dir, pictures, class_names, left_out)
+
+
+def without_unreadable(index: ClassIndex, read: Callable[[LabelledPicture], object]) -> ClassIndex:
+    """The index without the samples that ``read`` cannot decode; all are tried."""
+    bad = unreadable(index.pictures, read)
+    pictures = tuple(picture for i, picture in enumerate(index.pictures) if i not in bad)
+    return replace(index, pictures=pictures, left_out=(*index.left_out, *bad.values()))
 
 
 def _refuse_other_classes(listing: Listing, train: Listing, shown: set[str]) -> None:
@@ -96,20 +111,23 @@ def _refuse_other_classes(listing: Listing, train: Listing, shown: set[str]) -> 
             )
 
 
-def _sizes(listing: Listing) -> dict[str, int]:
+def _sizes(listing: Listing, damage: Damage) -> dict[str, int]:
     """Bytes of every picture file."""
-    sizes, missing = {}, []
+    sizes: dict[str, int] = {}
+    missing: list[str] = []
     for name in dict.fromkeys(row.file_name for row in listing.rows):
         try:
             sizes[name] = (listing.image_dir / name).stat().st_size
-        except OSError:
+        except (OSError, ValueError):  # also a name that no file can have
             missing.append(name)
-    if missing:
+    if missing and damage.on_error == "raise":
         raise DataError(
             f"{listing.origin}: {len(missing)} of {len(missing) + len(sizes)} pictures are missing "
             f"in {listing.image_dir}: {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}; "
             f"add the files or remove their entries"
         )
+    for name in missing:
+        damage.take(DataError(f"{listing.image_dir / name}: missing"), name)
     return sizes
 
 

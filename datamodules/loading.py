@@ -74,6 +74,11 @@ class TwoSplits(pl.LightningDataModule, ABC):
         """Where the training samples stand and how many there are, for complaints."""
 
     @property
+    @abstractmethod
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        """By split, a complaint about each damaged picture that is not in it."""
+
+    @property
     def batches_per_epoch(self) -> int:
         """Optimiser steps per epoch of each device, before any accumulation."""
         _, world_size = current_rank()

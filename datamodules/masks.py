@@ -76,7 +76,7 @@ def _from_polygons(where: str, polygons: list[Any], size: tuple[int, int]) -> by
                 f"{shown}, in 'segmentation'; write x and y of at least three corners, or remove "
                 f"the polygon"
             )
-        if not all(isinstance(v, int | float) and math.isfinite(v) for v in polygon):
+        if not all(isinstance(v, int | float) and abs(v) < LONGEST_RUN for v in polygon):
             raise DataError(f"{shown}, not all of them numbers; write x and y of each corner")
         # pycocotools walks along every edge, so a corner far away takes all memory.
         for values, extent in ((polygon[0::2], size[1]), (polygon[1::2], size[0])):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.coco import CocoIndex, ImageRecord
@@ -14,7 +14,7 @@ from datamodules.errors import DataError
 
 JPEG_END = b"\xff\xd9"
 # What Pillow raises on files that are cut off or are no pictures.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def read_picture(index: CocoIndex, record: ImageRecord) -> Tensor:
@@ -50,8 +50,9 @@ def decode(path: Path, entry: str, removal: str) -> np.ndarray:
             deep = picture.mode == "F" or picture.mode.startswith("I")
             pixels = None if deep else np.array(picture.convert("RGB"))
     except DAMAGED as error:
+        why = "of no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(
-            f"{path} ({entry}) is damaged or no picture: {error}; copy it again, or {removal}"
+            f"{path} ({entry}) is damaged or no picture: {why}; copy it again, or {removal}"
         ) from error
     if pixels is None:
         raise DataError(

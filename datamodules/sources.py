@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from datamodules.coco import CocoIndex, fingerprint, read_coco
+from datamodules.damage import OnError
 from datamodules.digits import DigitsConfig, Progress, digits_fingerprint, prepare
 from datamodules.digits_scene import SPLITS
 from datamodules.errors import DataError
@@ -43,20 +44,25 @@ class Source(Protocol):
         """What is annotated in ``split``; ``masks`` reads the segmentations too."""
 
 
-def open_source(config: SourceConfig, on_progress: Progress | None = None) -> Source:
-    """The source a config describes. ``on_progress`` watches drawing, where there is any."""
+def open_source(
+    config: SourceConfig, on_progress: Progress | None = None, on_error: OnError = "raise"
+) -> Source:
+    """The source a config describes. ``on_progress`` watches drawing, where there is any;
+    ``on_error`` says what becomes of damaged pictures.
+    """
     if isinstance(config, DigitsConfig):
         return DigitsSource(config, on_progress)
-    return CocoFolderSource(config)
+    return CocoFolderSource(config, on_error)
 
 
 class CocoFolderSource:
     """A folder in COCO's format; each split is read once."""
 
-    def __init__(self, config: CocoFolderConfig) -> None:
+    def __init__(self, config: CocoFolderConfig, on_error: OnError = "raise") -> None:
         if not config.root:
             raise DataError("root is empty; set the data's root to a folder in COCO format")
         self.root = Path(config.root).expanduser()
+        self.on_error = on_error
         self._indices: dict[tuple[str, bool], CocoIndex] = {}
 
     @cached_property
@@ -69,7 +75,8 @@ class CocoFolderSource:
 
     def index(self, split: str, masks: bool = False) -> CocoIndex:
         if (split, masks) not in self._indices:
-            found = read_coco(*find_split(self.root, split), masks=masks)
+            files = find_split(self.root, split)
+            found = read_coco(*files, masks=masks, on_error=self.on_error)
             self._indices[split, masks] = found
         return self._indices[split, masks]
 

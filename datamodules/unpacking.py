@@ -5,9 +5,13 @@ in its place is complete. ImageNet's are archives of archives, without the label
 pictures; torchvision's readers know them, and check their md5 before opening them.
 """
 
+import errno
+import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +22,10 @@ from datamodules.errors import DataError
 Form = Literal["tree", "flat", "imagenet-train", "imagenet-val"]
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 # Python's own care against archives that mean harm, where it has it: from 3.11.4 on.
+# What Python's readers raise on archives that are cut off, damaged or of a kind they do not read.
+DAMAGED: tuple[type[Exception], ...] = (BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+DAMAGED += (struct.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+DAMAGED += (OverflowError,)
 SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
@@ -30,7 +38,11 @@ def unpack(archive: Path, folder: Path, form: Form) -> None:
     try:
         _READERS[form](archive, staging)
         _move_into(staging, folder)
-    except (BadZipFile, tarfile.TarError, EOFError) as error:
+    except DataError:
+        raise
+    except DAMAGED as error:
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):
+            raise  # the disk's, not the archive's
         raise DataError(
             f"{archive}: not an archive that can be unpacked ({error}); remove it and get it again"
         ) from error
@@ -51,6 +63,8 @@ def _tree(archive: Path, staging: Path) -> None:
             if not (member.isreg() or member.isdir()):
                 raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
             opened.extract(member, staging, **SAFELY)
+        while opened.fileobj is not None and opened.fileobj.read(2**20):
+            pass  # to the end, where a compressed archive has its checksum
 
 
 def _refuse_outside(name: str, staging: Path) -> None:

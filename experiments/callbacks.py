@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from experiments.faults import Moment
 from experiments.module import NonFiniteLossError, TaskModule
 
 Event = dict[str, Any]
@@ -141,6 +142,22 @@ class BestWeights(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+class Witness(Callback):
+    """Knows where the run was when it failed: `moment`."""
+
+    def __init__(self) -> None:
+        self.moment = Moment()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.moment = Moment("scoring", trainer.global_step, trainer.current_epoch)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        stage = "validation" if trainer.validating else "training"
+        self.moment = Moment(stage, trainer.global_step, trainer.current_epoch)
 
 
 class Report(Callback):

@@ -8,6 +8,8 @@ the same plain dataclasses.
 
 from __future__ import annotations
 
+import math
+import reprlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -15,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.errors import UserError, did_you_mean
@@ -23,8 +24,14 @@ from experiments.recipe import Recipe, flatten, plain, to_tree
 from spinenet import genotype as genotypes
 from spinenet.derivations import derive
 from spinenet.genotype import Genotype, GenotypeError
+from spinenet.yaml_text import YamlError, parse
 
 RECIPES = Path(__file__).parent / "recipes"
+LARGEST = 2**63 - 1  # of a number that seeds and counts are kept in
+# Beyond these a network takes hours to be counted, let alone built; nobody means them.
+MOST = dict.fromkeys(("block_repeats", "neck_repeats", "convs", "scales"), 100)
+MOST |= dict.fromkeys(("filters", "endpoint_filters", "fc"), 2**16)
+MOST |= {"width": 1000, "side": 2**14, "threads": 2**10}
 
 _hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
 
@@ -45,15 +52,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = parse(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: byte {error.start}; save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise UserError(
-            f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}"
-        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; allow it to be read") from None
+    except YamlError as error:
+        raise UserError(f"{path}: {error}") from None
     if not isinstance(data, Mapping):
         raise UserError(
             f"{path}: expected a mapping of keys to values, found {type(data).__name__}"
@@ -139,6 +144,7 @@ def after_last_choice(chain: Sequence[Changes]) -> tuple[Changes, ...]:
 
 def from_tree(tree: Tree, *, origin: str) -> Recipe:
     """A recipe from its tree. Raises UserError that names key, value and what was expected."""
+    _refuse_extremes(tree, origin)
     genotype = _at(tree, ["model", "backbone", "genotype"])
     if isinstance(genotype, Mapping):
         read = _genotype(genotype, origin)
@@ -147,6 +153,22 @@ def from_tree(tree: Tree, *, origin: str) -> Recipe:
         return _recipe_type().validate_python(tree)
     except ValidationError as error:
         raise UserError(f"{origin}: {_first_problem(error, tree)}") from None
+
+
+def _refuse_extremes(value: Any, origin: str, key: str = "") -> None:
+    """Raise UserError for a number that no field can have, wherever it stands."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_extremes(inner, origin, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_extremes(inner, origin, key)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{origin}: {key}: {value} must be a finite number")
+    elif isinstance(value, int | float):
+        most = MOST.get(key.rpartition(".")[2], LARGEST)
+        if abs(value) > most:
+            raise UserError(f"{origin}: {key}: {reprlib.repr(value)} must be at most {most:,}")
 
 
 @cache
@@ -165,7 +187,10 @@ def load_recipe(name_or_path: str) -> Tree:
     data = read_yaml(path)
     data.pop("title", None)
     base = data.pop("base", None)
-    tree = default_tree() if base is None else load_recipe(beside(path, str(base)))
+    try:
+        tree = default_tree() if base is None else load_recipe(beside(path, str(base)))
+    except (UserError, OSError) as error:  # a name may be longer than any file's
+        raise UserError(f"{path.name}: base: {getattr(error, 'strerror', error)}") from None
     return override(tree, data, origin=path.name, folder=path.parent)
 
 
@@ -175,12 +200,19 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {text}: expected KEY=VALUE, such as model.backbone.width=0.5")
+            raise UserError(
+                f"--set {_short(text)}: expected KEY=VALUE, such as model.backbone.width=0.5"
+            )
         try:
-            changes[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--set {text}: {value!r} is not valid YAML") from None
+            changes[key] = parse(value)
+        except YamlError as error:
+            raise UserError(f"--set {_short(text)}: {error}") from None
     return changes
+
+
+def _short(text: str) -> str:
+    """The beginning of what a user gave, in one line."""
+    return " ".join(text[:80].split())
 
 
 def difference(tree: Tree, base: Tree) -> dict[str, tuple[Any, Any]]:

@@ -57,7 +57,7 @@ def counts(recipe: Recipe, num_classes: int | None = None) -> Complexity:
         model = build_network(recipe.model, _outputs(recipe, num_classes))
     counted = complexity(model, recipe.data.transform.side)
     with suppress(OSError):  # a cache that cannot be written costs a second, no result
-        write_atomically(path, json.dumps(asdict(counted)))
+        write_atomically(path, _text(counted))
     return counted
 
 
@@ -88,11 +88,20 @@ def _makers() -> str:
 
 
 def _read(path: Path) -> Complexity | None:
-    """What is kept, or None where nothing is or it is damaged."""
+    """What is kept, or None where nothing is or it is damaged, be it by a digit."""
     try:
-        return Complexity(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        text = path.read_text()
+        kept = json.loads(text)
+        found = Complexity(kept["macs_b"], kept["params_m"], kept["macs_b_by_module"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
+    return found if text == _text(found) else None
+
+
+def _text(counted: Complexity) -> str:
+    """Counts with their checksum."""
+    body = asdict(counted)
+    return json.dumps(body | {"sha256": hashlib.sha256(json.dumps(body).encode()).hexdigest()})
 
 
 def full_size(study: Study, variant: Variant) -> Recipe:

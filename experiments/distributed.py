@@ -29,7 +29,7 @@ from torch import distributed as dist
 from torch import nn
 
 from experiments.errors import UserError
-from experiments.recipe import Recipe
+from experiments.recipe import Recipe, TrainConfig
 from experiments.runtime import Processes, Runtime
 from experiments.stopping import Stopped
 from experiments.store import Failure, write_failure
@@ -66,14 +66,15 @@ class _Other:
         return f"{said}; {self.said} has all that it said" if code else ""
 
 
-def share(batch_size: int, processes: Processes) -> int:
+def share(train: TrainConfig, processes: Processes) -> int:
     """Pictures of a batch for each process. Raises UserError where they do not come out even."""
-    each, left = divmod(batch_size, processes.count)
-    if left or not each:
+    each, left = divmod(train.batch_size, processes.count)
+    if left or not each or each % train.accumulate:
+        parts = f" in {train.accumulate} parts each" if train.accumulate > 1 else ""
         raise UserError(
-            f"train.batch_size {batch_size} cannot be shared evenly by {processes.count} "
-            f"processes ({processes.devices} devices on {processes.nodes} machines); give a number "
-            "of devices that divides it, or another --set train.batch_size"
+            f"train.batch_size {train.batch_size} cannot be shared evenly by {processes.count} "
+            f"processes ({processes.devices} devices on {processes.nodes} machines){parts}; give a "
+            "number of devices that divides it, or another --set train.batch_size"
         )
     return each
 
@@ -131,7 +132,7 @@ def together(recipe: Recipe, folder: Path, runtime: Runtime) -> Iterator[Runtime
     if processes.count == 1:
         yield runtime
         return
-    share(recipe.train.batch_size, processes)
+    share(recipe.train, processes)
     if not processes.port:
         processes = replace(processes, port=_free_port())
     runtime = replace(runtime, processes=processes)

@@ -191,7 +191,7 @@ def data(source: str, profile: str | None, changes: Sequence[str]) -> Iterator[C
     name = "classifier" if labelled else "retinanet"
     recipe = compose_recipe(name, profile=profile, data=source, changes=list(changes), seed=None)
     try:
-        found = report_data(open_data(recipe.data.source), [recipe])
+        found = report_data(open_data(recipe.data.source, on_error=recipe.data.on_error), [recipe])
     except DataError as error:
         yield Check("data", "mend", str(error))
         return

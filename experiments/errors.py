@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 1500  # characters of a message
+
 
 class UserError(ValueError):
     """Shown without a traceback by the command line."""
+
+
+def one_line(text: str) -> str:
+    """A message as it is shown: what a user's file put into it cannot break the line, move the
+    terminal's cursor or fill the screen.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST * 2 // 3]} … {text[-LONGEST // 3 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datamodules import DataSourceConfig, training_samples
+from datamodules import DataSourceConfig, OnError, training_samples
 from experiments.counting import macs_by_run
 from experiments.provenance import processor
 from experiments.store import Store
@@ -55,10 +55,11 @@ def price_runs(cells: Sequence[Cell], store: Store) -> dict[str, Price]:
     # Counting forks, which is safe before a probe has started torch's threads.
     macs_b = macs_by_run(cells)
     known = measured_speeds(store) or [_probed()]
-    pictures = {s: _pictures(s) for s in dict.fromkeys(c.recipe.data.source for c in cells)}
+    data = {c.run_id: (c.recipe.data.source, c.recipe.data.on_error) for c in cells}
+    pictures = {key: _pictures(*key) for key in dict.fromkeys(data.values())}
     prices = {}
     for cell in cells:
-        images = pictures[cell.recipe.data.source] * cell.recipe.train.epochs
+        images = pictures[data[cell.run_id]] * cell.recipe.train.epochs
         found = macs_b[cell.run_id]
         seconds = seconds_of(found, images, known)
         prices[cell.run_id] = Price(seconds, PASSES * found * 1e9 * images)
@@ -91,10 +92,10 @@ def _probed() -> Speed:
     return Speed(*probed_speed())
 
 
-def _pictures(source: DataSourceConfig) -> int:
+def _pictures(source: DataSourceConfig, on_error: OnError) -> int:
     if getattr(source, "root", None) == "":
         return PUBLISHED_PICTURES[source.kind]
-    return training_samples(source)
+    return training_samples(source, on_error)
 
 
 def seconds_of(macs_b: float, images: float, known: Sequence[Speed]) -> float:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
+from contextlib import suppress
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -40,12 +43,24 @@ def probed_speed() -> tuple[float, float, float]:
     identity = {"processor": processor(), "gpu": gpu, "torch": torch.__version__}
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     path = cache_folder() / f"speed-{digest}.json"
-    if not path.is_file():
+    known = _read(path)
+    if known is None:
         macs_b, images_per_second = _probe(gpu is not None)
         found = {"macs_b": macs_b, "images_per_second": images_per_second}
-        write_atomically(path, json.dumps(identity | found, indent=1))
-    known = json.loads(path.read_text())
-    return known["macs_b"], known["images_per_second"], BESIDE_S
+        with suppress(OSError):  # it is measured again the next time
+            write_atomically(path, json.dumps(identity | found, indent=1))
+        known = macs_b, images_per_second
+    return *known, BESIDE_S
+
+
+def _read(path: Path) -> tuple[float, float] | None:
+    """What was measured before; None where nothing was, or the file is damaged."""
+    try:
+        kept = json.loads(path.read_bytes())
+        found = float(kept["macs_b"]), float(kept["images_per_second"])
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+    return found if all(0 < value < math.inf for value in found) else None
 
 
 def _probe(on_gpu: bool) -> tuple[float, float]:

@@ -24,8 +24,8 @@ def protocols() -> dict[str, Changes]:
 
 def check_protocol(name: object, where: str) -> str:
     """`name` if there is such a protocol. Raises UserError, at the place `where`, if not."""
-    if name not in protocols():
+    if not isinstance(name, str) or name not in protocols():
         raise UserError(
             f"{where}: unknown protocol {name!r}; {did_you_mean(str(name), protocols())}"
         )
-    return str(name)
+    return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,50 @@ PACKAGES = (
     "pycocotools",
     "hotcoco",
     "wandb",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "safetensors",
 )
+SUITE = "spinenet-reproduction"
 
 
 def environment() -> dict[str, Any]:
-    """Commit and whether the tree differs from it, versions, processor, cores, GPU."""
+    """Commit and whether the tree differs from it, a hash of the sources that decide a training,
+    versions, processor, cores, memory, GPU.
+    """
     import torch
 
+    from experiments.code_version import code_digest
+
+    has_gpu = torch.cuda.is_available()
     return {
         "commit": _git("rev-parse", "HEAD") or "unknown",
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "code": code_digest(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "packages": {name: version(name) for name in PACKAGES},
+        "memory_gib": memory_gib(),
+        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "cuda": torch.version.cuda if has_gpu else None,
+        "cudnn": torch.backends.cudnn.version() if has_gpu else None,
+        "packages": {name: found for name in (SUITE, *PACKAGES) if (found := _version(name))},
     }
+
+
+def memory_gib() -> float:
+    """The machine's memory in GiB, to a tenth."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
+def _version(name: str) -> str:
+    """Empty for what is run from a folder without being installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def usable_cores() -> int:

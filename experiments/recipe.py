@@ -24,6 +24,7 @@ from datamodules import (
     CropConfig,
     DataSourceConfig,
     DigitsConfig,
+    OnError,
     SourceConfig,
     TransformConfig,
 )
@@ -40,10 +41,14 @@ ModelConfig = RetinaNetConfig | MaskRCNNConfig | ClassifierConfig
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures, and how they reach the network."""
+    """Which pictures, and how they reach the network. `on_error` says whether a damaged picture or
+    annotation ends the run, or is left out and counted in the result; to find them all, every
+    picture is then decoded before training.
+    """
 
     source: DataSourceConfig = field(default_factory=CocoFolderConfig)
     transform: TransformConfig | CropConfig = field(default_factory=TransformConfig)
+    on_error: OnError = "raise"
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,10 @@ class TrainConfig:
     GPU. Over the last `frozen_norms` of the steps, a share, the norms keep their running statistics
     and normalise by them, so that the network is trained as it is evaluated. `start` is the digest
     of the weights that the network starts from (`experiments.starting`), empty for the seed's own.
+
+    `accumulate` parts of a batch go through the network one after the other before a step of the
+    optimiser, for memory that a whole batch does not fit into. It is no mere means: norms see, and
+    losses are normalised over, a part.
     """
 
     epochs: int = 250
@@ -98,11 +107,17 @@ class TrainConfig:
     frozen_norms: float = 0.0
     compile: bool = False
     start: str = ""
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "threads"):
+        for name in ("epochs", "batch_size", "threads", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} must divide batch_size {self.batch_size} into "
+                "equal parts"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay {self.ema_decay} must be in [0, 1); 0 is off")
         if not 0 <= self.frozen_norms <= 1:
@@ -159,9 +174,10 @@ class Recipe:
     @property
     def deviates(self) -> tuple[str, ...]:
         """What of the schedule is not as it was meant: `batch`, where another size than that of
-        the learning rate is in use.
+        the learning rate is in use, and `accumulate`, where it goes through in parts.
         """
-        return ("batch",) if self.train.batch_size != self.optim.lr_batch else ()
+        batch = ("batch",) if self.train.batch_size != self.optim.lr_batch else ()
+        return (*batch, "accumulate") if self.train.accumulate > 1 else batch
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from experiments.study import PaperValue
 
 if TYPE_CHECKING:
+    from experiments.code_version import OtherCode
     from experiments.tracking import WandbMode
 
 
@@ -66,6 +67,8 @@ class Runtime:
     content. `wandb_artifacts` gives W&B the last and the best weights. `paper` has the printed
     values of the variant by study, for W&B's summary. `cells` are the entries of grids that ask for
     the run. A checkpoint is written every `checkpoint_s` within an epoch, and at its end.
+    `other_code` says what becomes of an unfinished run that other code began; a result of both is
+    marked.
     """
 
     accelerator: str = field(default_factory=default_accelerator)
@@ -81,3 +84,4 @@ class Runtime:
     cells: tuple[str, ...] = ()
     progress_bar: bool = False
     checkpoint_s: float = 300.0
+    other_code: OtherCode = "refuse"

@@ -14,6 +14,7 @@ from experiments.allocator import keep_freed_memory
 from experiments.briefing import briefing
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
 from experiments.errors import UserError
+from experiments.faults import refuse_unwritable
 from experiments.module import Files, TaskModule
 from experiments.recipe import Recipe, run_id, to_tree
 from experiments.runtime import Runtime
@@ -51,12 +52,13 @@ def train_one(
     """Train a recipe in the store, or return what it has already. `say` hears what there is
     to know before a training.
     """
-    source = open_data(recipe.data.source)
+    source = open_data(recipe.data.source, on_error=recipe.data.on_error)
     source.prepare()
     identity, store = run_id(recipe, source.fingerprint), Store(runs)
     folder = store.folder(identity, recipe.name)
     done = store.result(identity)
     if done is None:
+        refuse_unwritable(runs)
         for line in briefing([recipe], {recipe.data.source: source}, runtime.weights):
             say(line)
         done = train(recipe, identity, folder, runtime)

@@ -43,7 +43,8 @@ class Result:
 
     `metrics` are COCO's on validation, in percent; `macs_b` and `params_m` are those of the network
     as trained. `deviates` labels what a user changed of the schedule; `cells` are the entries of
-    grids that it was run for, as STUDY/VARIANT@PROFILE; `tracker_seconds` went by in W&B's logger.
+    grids that it was run for, as STUDY/VARIANT@PROFILE; `tracker_seconds` went by in W&B's logger;
+    `left_out` are damaged pictures by split.
     """
 
     run_id: str
@@ -64,6 +65,7 @@ class Result:
     deviates: list[str] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
     tracker_seconds: float = 0.0
+    left_out: dict[str, int] = field(default_factory=dict)
     schema_version: int = RESULT_VERSION
 
 
@@ -147,13 +149,23 @@ def read_record(folder: Path) -> Record:
     result = read_result(folder)
     if result is not None:
         return Record("complete", result)
-    try:
-        failure = Failure(**json.loads((folder / "failure.json").read_text()))
-    except (FileNotFoundError, NotADirectoryError):
-        failure = None
+    failure = read_failure(folder)
     if is_locked(folder):
         return Record("running", failure=failure)
     return Record("missing" if failure is None else "failed", failure=failure)
+
+
+def read_failure(folder: Path) -> Failure | None:
+    """Why the run in a folder failed; None if it did not. A file that is damaged says so itself."""
+    path = folder / "failure.json"
+    try:
+        return _failure_type().validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return Failure("Unreadable", f"{path}: {error.strerror}")
+    except ValidationError:
+        return Failure("Damaged", f"{path}: damaged; run the cell again to know why it failed")
 
 
 def read_result(folder: Path) -> Result | None:
@@ -165,6 +177,8 @@ def read_result(folder: Path) -> Result | None:
         return None
     try:
         result = _result_type().validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; allow it to be read") from None
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(p) for p in problem["loc"])
@@ -182,6 +196,11 @@ def read_result(folder: Path) -> Result | None:
 @cache
 def _result_type() -> TypeAdapter[Result]:
     return TypeAdapter(Result)  # building it takes as long as reading a hundred results
+
+
+@cache
+def _failure_type() -> TypeAdapter[Failure]:
+    return TypeAdapter(Failure)
 
 
 def write_result(folder: Path, result: Result) -> None:

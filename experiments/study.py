@@ -296,11 +296,16 @@ class _Fingerprints:
     """Fingerprints of the data sources met, each taken once; none where no data are named."""
 
     def __init__(self, known: Mapping[DataSourceConfig, str]) -> None:
-        self._known = dict(known)
+        self._given = known
+        self._read: dict[tuple[DataSourceConfig, str], str] = {}
 
     def of(self, data: DataConfig) -> str:
-        if getattr(data.source, "root", None) == "":
+        source = data.source
+        if getattr(source, "root", None) == "":
             return ""
-        if data.source not in self._known:
-            self._known[data.source] = open_data(data.source).fingerprint
-        return self._known[data.source]
+        if source in self._given:
+            return self._given[source]
+        if (source, data.on_error) not in self._read:
+            found = open_data(source, on_error=data.on_error).fingerprint
+            self._read[source, data.on_error] = found
+        return self._read[source, data.on_error]

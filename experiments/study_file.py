@@ -21,7 +21,7 @@ from datamodules import (
     INaturalistConfig,
     LabelsCsvConfig,
 )
-from experiments.compose import Changes, beside, read_yaml
+from experiments.compose import Changes, beside, load_recipe, read_yaml
 from experiments.errors import UserError, did_you_mean
 from experiments.protocols import check_protocol
 from experiments.study import COUNTED, Claim, Metric, PaperValue, Profile, Study, Variant
@@ -48,7 +48,7 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
         **_read_variants(_mapping(data.get("variants"), f"{path.name}: variants"), base, path),
     }
     claims = tuple(
-        _read_claim(c, i, variants, path) for i, c in enumerate(data.get("claims") or [])
+        _read_claim(c, i, variants, path) for i, c in enumerate(_list(data.get("claims"), path))
     )
     if not variants:
         raise UserError(f"{path.name}: variants: there is none; give at least one")
@@ -56,7 +56,7 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
         id=path.stem,
         title=str(data.get("title", base.title)),
         source=str(data.get("source", base.source)),
-        recipe=beside(path, str(data["recipe"])) if "recipe" in data else base.recipe,
+        recipe=_read_recipe(str(data["recipe"]), path) if "recipe" in data else base.recipe,
         changes=(
             *base.changes,
             Changes(
@@ -162,6 +162,15 @@ def _base_study(data: Mapping[str, Any], path: Path, seen: tuple[Path, ...]) -> 
         raise UserError(f"{path.name}: base: {error}") from None
 
 
+def _read_recipe(name: str, path: Path) -> str:
+    """The recipe that a study names, once it is known to be one."""
+    try:
+        load_recipe(beside(path, name))
+    except (UserError, OSError) as error:  # a name may be longer than any file's
+        raise UserError(f"{path.name}: recipe: {getattr(error, 'strerror', error)}") from None
+    return beside(path, name)
+
+
 def _read_metrics(names: Any, path: Path) -> tuple[Metric, ...]:
     known = [m for m in METRICS if m not in COUNTED]
     if not isinstance(names, list) or not names:
@@ -240,6 +249,15 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise UserError(f"{where}: expected a mapping of keys to values, found {value!r}")
     return {str(key): inner for key, inner in value.items()}
+
+
+def _list(value: Any, path: Path) -> list[Any]:
+    """The claims; nothing is none."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise UserError(f"{path.name}: claims: expected a list of claims, found {value!r}")
+    return value
 
 
 def _factors(values: Mapping[str, Any], where: str) -> dict[str, float]:

@@ -7,6 +7,8 @@ ask which task it has.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from datamodules import ClassificationDataModule, DetectionDataModule
@@ -19,12 +21,15 @@ DataModule = DetectionDataModule | ClassificationDataModule
 
 
 def datamodule(recipe: Recipe, num_workers: int = 0, batch_size: int = 0) -> DataModule:
-    """The data of a recipe, in its batches or those of `batch_size`, a process's share of them."""
-    sizes = {
+    """The data of a recipe, in the batches that go through the network at once; of `batch_size`
+    where that is a process's share of a step's pictures.
+    """
+    given: dict[str, Any] = {
         "seed": recipe.seed,
-        "batch_size": batch_size or recipe.train.batch_size,
+        "batch_size": (batch_size or recipe.train.batch_size) // recipe.train.accumulate,
         "eval_batch_size": recipe.eval.batch_size,
         "num_workers": num_workers,
+        "on_error": recipe.data.on_error,
     }
     data = recipe.data
     if isinstance(recipe.model, ClassifierConfig):
@@ -32,13 +37,13 @@ def datamodule(recipe: Recipe, num_workers: int = 0, batch_size: int = 0) -> Dat
             source=data.source,  # type: ignore[arg-type]
             crop=data.transform,  # type: ignore[arg-type]
             label_offset=int(recipe.model.background),
-            **sizes,
+            **given,
         )
     return DetectionDataModule(
         source=data.source,  # type: ignore[arg-type]
         transform=data.transform,  # type: ignore[arg-type]
         masks=isinstance(recipe.model, MaskRCNNConfig),
-        **sizes,
+        **given,
     )
 
 

@@ -54,7 +54,7 @@ class HistoryLogger(Logger):
     def __init__(self, folder: Path, *, resume_step: int = 0) -> None:
         super().__init__()
         self.path = folder / HISTORY
-        kept = [line for line, row in _history(self.path) if row["step"] < resume_step]
+        kept = [line for line, step in _history(self.path) if 0 <= step < resume_step]
         write_atomically(self.path, "".join(f"{line}\n" for line in kept))
 
     @property
@@ -75,12 +75,14 @@ class HistoryLogger(Logger):
         """The recipe is on disk already."""
 
 
-def _history(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of a history and what they say; the last may be cut where a process was killed."""
-    lines = path.read_text().splitlines() if path.is_file() else []
+def _history(path: Path) -> Iterator[tuple[str, int]]:
+    """The lines of a history and their steps; the last may be cut where a process was killed."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     for line in lines:
-        with suppress(json.JSONDecodeError):
-            yield line, json.loads(line)
+        with suppress(ValueError, LookupError, TypeError, RecursionError):
+            text = line.decode()
+            step = json.loads(text)["step"]
+            yield text, step if isinstance(step, int) else -1
 
 
 class SafeWandbLogger(WandbLogger):

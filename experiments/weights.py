@@ -5,9 +5,12 @@ map.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,6 +22,8 @@ from experiments.recipe import Recipe, to_tree
 from experiments.tasks import DataModule
 
 WEIGHTS = "weights.safetensors"
+MOST_LABELS = 100_000
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -90,13 +95,32 @@ def read_weights(run_or_file: Path) -> Weights:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: not a weights file: {error}") from None
     missing = [key for key in ("recipe", "labels") if key not in metadata]
     if missing:
         raise UserError(
             f"{path}: has no {missing[0]} in its metadata; give a weights file written by a run"
         )
-    recipe = from_tree(json.loads(metadata["recipe"]), origin=path.name)
-    labels = {int(k): Label(**v) for k, v in json.loads(metadata["labels"]).items()}
-    return Weights(path, recipe, labels, state, json.loads(metadata.get("origin", "{}")))
+    recipe = from_tree(_read(path, metadata, "recipe", dict[str, Any]), origin=path.name)
+    labels = _read(path, metadata, "labels", dict[int, Label])
+    if not labels or not all(0 <= number < MOST_LABELS for number in labels):
+        raise UserError(
+            f"{path}: labels: {len(labels)} of them, which must be numbered from 0 to below "
+            f"{MOST_LABELS:,}; give a weights file written by a run"
+        )
+    origin = _read(path, metadata, "origin", dict[str, str]) if "origin" in metadata else {}
+    return Weights(path, recipe, labels, state, origin)
+
+
+def _read(path: Path, metadata: Mapping[str, str], key: str, kind: type[Kind]) -> Kind:
+    """An entry of the metadata, which is JSON of this kind."""
+    try:
+        return TypeAdapter(kind).validate_json(metadata[key])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join([key, *map(str, problem["loc"])])
+        raise UserError(
+            f"{path}: {where} in its metadata: {problem['msg']}; give a weights file written by a "
+            "run"
+        ) from None

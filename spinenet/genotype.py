@@ -12,6 +12,7 @@ is 2.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -22,6 +23,7 @@ from typing import Any
 import yaml
 
 from spinenet.naming import unknown
+from spinenet.yaml_text import YamlError, parse
 
 BOTTLENECK, RESIDUAL, MBCONV = "bottleneck", "residual", "mbconv"
 EXPANSION = {
@@ -35,6 +37,8 @@ STEM_START = {BOTTLENECK: 2, MBCONV: 1}  # level of the first stem block, by the
 # FILTER_SIZE_MAP).
 LEVEL_WIDTHS = {2: 64, 3: 128, 4: 256, 5: 256, 6: 256, 7: 256}
 OUTPUT_LEVELS = (3, 4, 5, 6, 7)
+
+MOST_BLOCKS, MOST_WIDTH = 1000, 2**16  # that no network has, and a typing error may
 
 SHIPPED = Path(__file__).parent / "genotypes"
 
@@ -185,7 +189,7 @@ def from_mapping(data: Mapping[str, Any], *, origin: str = "genotype") -> Genoty
         )
     widths = data.get("widths", LEVEL_WIDTHS)
     if isinstance(widths, Mapping):  # JSON has no integer keys
-        widths = {int(k) if str(k).isdigit() else k: v for k, v in widths.items()}
+        widths = {int(k) if _is_level(k) else k: v for k, v in widths.items()}
     stem_kind, merge_orphans = data.get("stem_kind", BOTTLENECK), data.get("merge_orphans", True)
     _check_fields(data["stem"], widths, data["blocks"], origin)
     if not isinstance(merge_orphans, bool):
@@ -211,9 +215,9 @@ def from_mapping(data: Mapping[str, Any], *, origin: str = "genotype") -> Genoty
 def from_yaml(text: str, *, origin: str = "genotype") -> Genotype:
     """Read a genotype from YAML text."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise GenotypeError(f"{origin}: not valid YAML: {error}") from None
+        data = parse(text)
+    except YamlError as error:
+        raise GenotypeError(f"{origin}: {error}") from None
     if not isinstance(data, Mapping):
         raise GenotypeError(
             f"{origin}: expected a mapping with stem and blocks, found {type(data).__name__}"
@@ -231,7 +235,11 @@ def load(name_or_path: str | Path, *, relative_to: Path | None = None) -> Genoty
         raise GenotypeError(
             f"no genotype file {path}; the name is taken relative to the file that names it"
         )
-    return from_yaml(path.read_text(), origin=path.name)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GenotypeError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    return from_yaml(content, origin=path.name)
 
 
 @cache
@@ -248,6 +256,11 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
+def _is_level(key: Any) -> bool:
+    """Whether it is a level written as text; int() takes no superscripts, and time for more."""
+    return isinstance(key, str) and key.isdecimal() and len(key) < 3
+
+
 def _row_text(block: BlockSpec) -> str:
     parents = ", ".join(str(p) for p in block.parents)
     return f"[{block.level}, {block.kind}, [{parents}]{', output' if block.is_output else ''}]"
@@ -255,17 +268,23 @@ def _row_text(block: BlockSpec) -> str:
 
 def _check_fields(stem: Any, widths: Any, blocks: Any, origin: str) -> None:
     if not isinstance(stem, list | tuple) or not all(isinstance(level, int) for level in stem):
-        raise GenotypeError(f"{origin}: stem {stem!r} must be a list of levels, such as [2, 2]")
+        raise GenotypeError(
+            f"{origin}: stem {reprlib.repr(stem)} must be a list of levels, such as [2, 2]"
+        )
     if not isinstance(widths, Mapping) or not all(
-        isinstance(k, int) and isinstance(v, int) and v > 0 for k, v in widths.items()
+        isinstance(k, int) and isinstance(v, int) and 0 < v <= MOST_WIDTH for k, v in widths.items()
     ):
         raise GenotypeError(
-            f"{origin}: widths {widths!r} must be a mapping of level: width, both positive integers"
+            f"{origin}: widths {reprlib.repr(widths)} must be a mapping of level: width, both "
+            f"positive integers, the latter at most {MOST_WIDTH}"
         )
     if not isinstance(blocks, list | tuple):
         raise GenotypeError(
-            f"{origin}: blocks {blocks!r} must be a list of rows [level, kind, [parents]]"
+            f"{origin}: blocks {reprlib.repr(blocks)} must be a list of rows "
+            "[level, kind, [parents]]"
         )
+    if len(blocks) > MOST_BLOCKS:
+        raise GenotypeError(f"{origin}: {len(blocks)} blocks; at most {MOST_BLOCKS} can be built")
 
 
 def _read_row(row: Any, where: str) -> BlockSpec:

@@ -11,7 +11,7 @@ from functools import cache
 
 import typer
 
-from experiments.errors import UserError
+from experiments.errors import UserError, one_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,12 +29,10 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 20)
     try:
         application()()
-    except UserError as error:
-        _fail(str(error))
     except Exception as error:
-        if not _is_user_error(error) or os.environ.get("SPINENET_TRACEBACK"):
+        if (said := line_of(error)) is None or os.environ.get("SPINENET_TRACEBACK"):
             raise
-        _fail(str(error))
+        _fail(said)
 
 
 @cache
@@ -68,14 +66,27 @@ def application() -> typer.Typer:
     return app
 
 
-def _is_user_error(error: Exception) -> bool:
+def line_of(error: Exception) -> str | None:
+    """The line for a mistake of the user's or a fault of the machine; None for any other error."""
+    if isinstance(error, UserError):
+        return str(error)
     from datamodules import DataError
+    from experiments.faults import is_out_of_memory, of_storage
     from experiments.module import NonFiniteLossError
+    from spinenet.checkpoints.errors import CheckpointError
     from spinenet.genotype import GenotypeError
 
-    return isinstance(error, DataError | GenotypeError | NonFiniteLossError)
+    if isinstance(error, DataError | GenotypeError | CheckpointError | NonFiniteLossError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "out of memory; free some, or do less at once (--batch-size, --jobs)"
+    if found := of_storage(error):
+        return str(found)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return None
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(2)

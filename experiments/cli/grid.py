@@ -17,6 +17,7 @@ from experiments.cli.options import (
     ExecutorOption,
     JobsOption,
     JsonOption,
+    OtherCodeOption,
     RecomputeOption,
     RunsOption,
     WandbArtifactsOption,
@@ -77,6 +78,7 @@ def reproduce(
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
+    other_code: OtherCodeOption = "refuse",
     as_json: JsonOption = False,
 ) -> None:
     """Run what a study still misses, then print its tables.
@@ -93,6 +95,7 @@ def reproduce(
     missing = _wanted(grids, planned, store, budget, place, retry_failed)
     carried_out: dict[str, Any] = {"wandb": wandb, "wandb_artifacts": wandb_artifacts}
     carried_out |= {"recompute": recompute, "num_workers": workers, "weights": asked[0][1].weights}
+    carried_out["other_code"] = other_code
     carried_out["checkpoint_s"] = parse_duration(checkpoint_every, "--checkpoint-every")
     seconds = None if max_time is None else parse_duration(max_time, "--max-time")
     failures = []
@@ -212,6 +215,7 @@ def _run(
     from experiments.cli.render import GridProgress, progress_console
     from experiments.counting import longest_first
     from experiments.executors import run_cells
+    from experiments.faults import refuse_unwritable
     from experiments.grid import await_others
 
     missing, others = longest_first(missing), planned.in_state("running") if wait else []
@@ -220,6 +224,7 @@ def _run(
     done = planned.count("complete")
     progress_console.print(f"{len(missing)} runs to train, {done} complete, {workers} at a time")
     _brief(cells, carried_out["weights"])
+    refuse_unwritable(store.root)
     of_run = place.runtimes(grids, cells, carried_out)
     where = place.executor
     with interruptible(), GridProgress(cells, elsewhere=others) as progress:
@@ -266,7 +271,9 @@ def _brief(missing: "list[Cell]", weights: Path | None) -> None:
     from experiments.cli.render import progress_console
 
     recipes = {(cell.study, cell.variant): cell.recipe for cell in missing}
-    opened = {r.data.source: open_data(r.data.source) for r in recipes.values()}
+    opened = {
+        r.data.source: open_data(r.data.source, on_error=r.data.on_error) for r in recipes.values()
+    }
     with progress_console.status("preparing the data"):
         for source in opened.values():
             source.prepare()

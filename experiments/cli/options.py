@@ -45,6 +45,10 @@ RecomputeOption = Annotated[
     bool,
     typer.Option("--recompute", help="Run blocks twice instead of keeping what they compute."),
 ]
+OtherCodeOption = Annotated[
+    Literal["refuse", "continue", "restart"],
+    typer.Option("--other-code", help="What to do with unfinished runs that other code began."),
+]
 CheckpointOption = Annotated[
     str, typer.Option("--checkpoint-every", help="Time between checkpoints within an epoch.")
 ]

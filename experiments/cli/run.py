@@ -15,6 +15,7 @@ from experiments.cli.options import (
     DataOption,
     DevicesOption,
     JsonOption,
+    OtherCodeOption,
     RecomputeOption,
     RunsOption,
     SetOption,
@@ -55,6 +56,7 @@ def train(
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
+    other_code: OtherCodeOption = "refuse",
     as_json: JsonOption = False,
 ) -> None:
     """Train one recipe.
@@ -75,7 +77,8 @@ def train(
         wandb=wandb,
         wandb_artifacts=wandb_artifacts,
         group="train",
-        progress_bar=True,
+        progress_bar=not as_json,
+        other_code=other_code,
         checkpoint_s=parse_duration(checkpoint_every, "--checkpoint-every"),
     )
     with interruptible():

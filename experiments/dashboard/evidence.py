@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from datamodules import CocoIndex, DataError, DigitsConfig, ImageRecord, SourceConfig, open_source
+from datamodules.coco import without_unreadable
+from datamodules.damage import OnError
 from datamodules.digits import drawn_folder
-from datamodules.pictures import decode
+from datamodules.pictures import decode, read_picture
 from experiments.dashboard.charts import Line
 from experiments.dashboard.snapshot import FileCache, Run, stamp_of
 from experiments.scoring import precision_by_recall
@@ -125,11 +127,13 @@ def _detections(run: Run) -> list[dict[str, Any]]:
 
 def _index(result: Result) -> CocoIndex:
     """The validation split that the run was scored on."""
-    return _opened(json.dumps(result.recipe["data"]["source"]), result.data_fingerprint)
+    data = result.recipe["data"]
+    on_error = "skip" if data.get("on_error") == "skip" else "raise"
+    return _opened(json.dumps(data["source"]), result.data_fingerprint, on_error)
 
 
 @lru_cache(maxsize=4)  # the last data sets looked at; COCO's index is large
-def _opened(tree: str, fingerprint: str) -> CocoIndex:
+def _opened(tree: str, fingerprint: str, on_error: OnError) -> CocoIndex:
     try:
         config: SourceConfig = TypeAdapter(SourceConfig).validate_json(tree)
     except ValidationError:
@@ -137,10 +141,13 @@ def _opened(tree: str, fingerprint: str) -> CocoIndex:
     if isinstance(config, DigitsConfig) and not drawn_folder(config).is_dir():
         raise Unavailable("these digits are not drawn on this machine; a run on them draws them")
     try:
-        source = open_source(config)
+        source = open_source(config, on_error=on_error)
         if source.fingerprint != fingerprint:
             raise Unavailable("the data have changed since this run")
-        return source.index("val")
+        index = source.index("val")
+        if on_error == "skip":
+            index = without_unreadable(index, partial(read_picture, index))
+        return index
     except DataError as error:
         raise Unavailable(f"the data cannot be opened: {error}") from None
 

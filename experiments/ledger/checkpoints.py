@@ -9,7 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from experiments.errors import UserError
 from experiments.ledger.printed import Printed
@@ -72,24 +76,42 @@ def read_scores(path: Path) -> CheckpointScores:
     imported.
     """
     try:
-        data = json.loads(path.read_text())
-        origin, recipe = data["origin"], data["recipe"]
-        metrics, pictures = data["metrics"], data["pictures"]
+        data = json.loads(path.read_bytes())
+        origin = data["origin"]
+        found = _read(data) if origin else None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `spinenet eval` writes it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        what = _first(error) if isinstance(error, ValidationError) else repr(error)
         raise UserError(
-            f"{path}: not a scores.json as `spinenet eval` writes it: {error!r}; evaluate again"
+            f"{path}: not a scores.json as `spinenet eval` writes it: {what}; evaluate again"
         ) from None
-    if not origin:
+    if found is None:
         raise UserError(
             f"{path}: these weights were not imported from an official checkpoint, so they confirm "
             "nothing printed; runs of one's own are found in a store (--runs)"
         )
-    return CheckpointScores(
-        metrics=metrics,
-        pictures=pictures,
-        activation=recipe["model"]["layers"]["activation"],
-        side=recipe["data"]["transform"]["side"],
-        **origin,
+    return found
+
+
+def _read(data: Mapping[str, Any]) -> CheckpointScores:
+    recipe = data["recipe"]
+    return _reader().validate_python(
+        {
+            "metrics": data["metrics"],
+            "pictures": data["pictures"],
+            "activation": recipe["model"]["layers"]["activation"],
+            "side": recipe["data"]["transform"]["side"],
+            **data["origin"],
+        }
     )
+
+
+@cache
+def _reader() -> TypeAdapter[CheckpointScores]:
+    return TypeAdapter(CheckpointScores)
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

@@ -84,7 +84,7 @@ def _judge_runs(
 
 def _pictures(grid: Sequence[Cell], claim: Claim) -> int:
     recipe = next(cell.recipe for cell in grid if cell.variant == claim.a)
-    return training_samples(recipe.data.source) * recipe.train.epochs
+    return training_samples(recipe.data.source, recipe.data.on_error) * recipe.train.epochs
 
 
 def judge_claim(study: Study, claim: Claim, found: Sequence[Verdict]) -> Entry:

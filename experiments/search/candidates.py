@@ -52,7 +52,8 @@ class Search:
         self.config, self.store = config, store
         self.space, self.controller = config.searched_space(), config.make_controller()
         self.base = base_recipe(config.recipe, config.profile)
-        self.fingerprint = open_data(self.base.data.source).fingerprint
+        data = self.base.data
+        self.fingerprint = open_data(data.source, on_error=data.on_error).fingerprint
         self.asked: list[Candidate] = []
         self.tried: list[Tried] = []
         self._cells: dict[str, Cell] = {}  # by graph hash

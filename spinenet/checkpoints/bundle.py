@@ -128,15 +128,14 @@ class Bundle:
                 f"{shard}: no such file; the checkpoint {self.prefix.name} has {self.shards} data "
                 "file(s), keep them beside its index"
             )
-        with shard.open("rb") as file:
-            file.seek(entry.offset)
-            data = bytearray(file.read(entry.size))
-        if len(data) != entry.size:
+        if entry.offset + entry.size > (there := shard.stat().st_size):
             raise CheckpointError(
                 f"{shard}: cut short: {name} needs bytes {entry.offset} to "
-                f"{entry.offset + entry.size}, the file has {shard.stat().st_size}; {AGAIN}"
+                f"{entry.offset + entry.size}, the file has {there}; {AGAIN}"
             )
-        return data
+        with shard.open("rb") as file:
+            file.seek(entry.offset)
+            return bytearray(file.read(entry.size))
 
     def _check(self, name: str, found: int, entry: Entry) -> None:
         if found != unmask(entry.crc):
@@ -163,9 +162,9 @@ def _latest(folder: Path) -> Path:
     """The checkpoint that the folder's `checkpoint` file names, else the one of the last step."""
     note = folder / "checkpoint"
     named = re.search(r'^model_checkpoint_path: "(.+)"', _read(note), re.MULTILINE)
-    if named:
-        # The path of the machine that wrote it; the files lie beside the note.
-        return find_prefix(folder / Path(named[1]).name)
+    name = Path(named[1]).name if named else ""  # on the machine that wrote it
+    if name not in ("", ".."):
+        return find_prefix(folder / name)  # the files lie beside the note
     found = sorted(sorted(folder.glob("*.index")), key=_step)
     if not found:
         raise CheckpointError(

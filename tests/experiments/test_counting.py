@@ -15,6 +15,8 @@ from experiments.recipe import Recipe
 from experiments.study_file import load_study
 from spinenet.counts import Complexity
 
+NEARLY = counting._text(Complexity(85.0, 28.5, {})).replace("85.0", "86.0")
+
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -30,7 +32,7 @@ def recipe() -> Recipe:
 def poison(cache: Path) -> None:
     """Replace what is kept by something else, to see whether it is read."""
     for path in cache.iterdir():
-        path.write_text('{"macs_b": 1.0, "params_m": 2.0, "macs_b_by_module": {}}')
+        path.write_text(counting._text(Complexity(1.0, 2.0, {})))
 
 
 def test_a_network_is_counted_once(cache, recipe):
@@ -57,7 +59,7 @@ def test_other_sources_or_libraries_count_anew(cache, recipe, monkeypatch):
     assert counts(recipe).macs_b == pytest.approx(85.28, abs=0.01)
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"macs_b": 1.0}', "[]"])
+@pytest.mark.parametrize("content", ["", "{", NEARLY, "[]", "[" * 5000])
 def test_a_damaged_file_is_counted_anew(cache, recipe, content):
     expected = counts(recipe)
     for path in cache.iterdir():

@@ -14,7 +14,7 @@ from experiments import distributed
 from experiments.distributed import ProcessLostError, deviations, share, trainer_options
 from experiments.errors import UserError
 from experiments.module import NonFiniteLossError
-from experiments.recipe import Recipe
+from experiments.recipe import Recipe, TrainConfig
 from experiments.runtime import Processes, Runtime
 from experiments.single import compose_recipe
 from experiments.store import read_record
@@ -77,7 +77,7 @@ def test_norms_that_learn_apart_are_labelled(recipes, tiny_recipe):
 def test_a_batch_that_cannot_be_shared_is_refused(tiny_recipe, tmp_path):
     with pytest.raises(UserError, match=r"train\.batch_size 8 cannot be shared evenly by 3"):
         train(tiny_recipe, "0123456789ab", tmp_path, on(3))
-    assert share(8, Processes(devices=2, nodes=2, port=1)) == 2
+    assert share(TrainConfig(batch_size=8), Processes(devices=2, nodes=2, port=1)) == 2
 
 
 def test_norms_shared_by_recipe_need_gpus(tiny_recipe, tmp_path):

@@ -1,0 +1,149 @@
+"""What a run is made of: data, network, Lightning's module and trainer, from a recipe and how it is
+to be carried out.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from torch import nn
+
+from experiments.callbacks import FrozenNorms, moving_average
+from experiments.checkpoints import CheckedIO, Checkpoints, latest
+from experiments.distributed import share, share_norms, trainer_options
+from experiments.errors import UserError
+from experiments.leases import Lease
+from experiments.module import TaskModule
+from experiments.networks import build, compile_network
+from experiments.recipe import Recipe
+from experiments.resuming import refuse_foreign
+from experiments.runtime import Runtime
+from experiments.starting import start_network
+from experiments.stopping import Stop
+from experiments.tasks import DataModule, datamodule, make_module
+from experiments.tracking import LOG_EVERY, HistoryLogger
+from spinenet.recompute import recompute_blocks
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A run as long as this process has it: its folder, the lease, and whether it is to stop. A
+    process that only shares in the run has no lease of its own.
+    """
+
+    folder: Path
+    lease: Lease | None
+    stop: Stop
+
+    def confirm(self) -> None:
+        """Raise LeaseLostError unless the run is still this process's; asked before it writes."""
+        if self.lease is not None:
+            self.lease.confirm()
+
+
+def read_data(recipe: Recipe, runtime: Runtime) -> DataModule:
+    """The recipe's data, read, in batches of this process's share."""
+    each = share(recipe.train, runtime.processes)
+    data = datamodule(recipe, runtime.num_workers, each)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def make_network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
+    """The recipe's network, with the weights that it starts from, if it does."""
+    model = build(recipe, data.num_classes)
+    if recipe.train.start:
+        for line in start_network(model, recipe, runtime.weights, data.class_names):
+            log.info(line)
+    return model
+
+
+def ready_module(
+    model: nn.Module, recipe: Recipe, runtime: Runtime, data: DataModule
+) -> TaskModule:
+    """The network made ready to be trained as the runtime says."""
+    if runtime.recompute:
+        recompute_blocks(model.backbone)  # type: ignore[arg-type]
+    model = share_norms(model, recipe, runtime)
+    if recipe.train.compile:
+        compile_network(model)
+    return make_module(model, recipe, data)
+
+
+def make_trainer(
+    recipe: Recipe,
+    hold: Hold,
+    runtime: Runtime,
+    data: DataModule,
+    callbacks: list[Callback],
+    trackers: list[Any],
+) -> tuple[pl.Trainer, Path | None]:
+    """Lightning's trainer for a recipe, and the checkpoint to go on from, if there is one."""
+    resume, step = latest(hold.folder) or (None, 0)
+    if resume:
+        log.info("goes on from step %d", step)
+    loggers = [HistoryLogger(hold.folder, resume_step=step), *trackers]
+    saver = Checkpoints(
+        folder=hold.folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s
+    )
+    accumulate, steps = recipe.train.accumulate, steps_per_epoch(recipe, data)
+    if recipe.train.frozen_norms:
+        callbacks = [*callbacks, FrozenNorms(recipe.train.frozen_norms)]
+    if recipe.train.ema_decay:
+        callbacks = [*callbacks, moving_average(recipe.train.ema_decay)]
+    trainer = pl.Trainer(
+        accelerator=runtime.accelerator,
+        **trainer_options(runtime.processes, runtime.accelerator, runtime.device),
+        max_epochs=recipe.train.epochs,
+        precision=PRECISIONS[recipe.train.precision],  # type: ignore[arg-type]
+        gradient_clip_val=recipe.optim.clip_norm or None,
+        accumulate_grad_batches=accumulate,
+        # Parts that fill no whole batch would be a step of their own.
+        limit_train_batches=steps * accumulate if accumulate > 1 else None,
+        check_val_every_n_epoch=recipe.eval.every_epochs,
+        callbacks=[*callbacks, saver],
+        # The environment is named, since Lightning would else take SLURM's signals for its own.
+        plugins=[LightningEnvironment(), CheckedIO()],
+        logger=[] if runtime.processes.rank else loggers,
+        log_every_n_steps=LOG_EVERY,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        deterministic="warn",
+        enable_progress_bar=runtime.progress_bar,
+        enable_model_summary=False,
+        default_root_dir=hold.folder,
+    )
+    return trainer, resume
+
+
+def steps_per_epoch(recipe: Recipe, data: DataModule) -> int:
+    """Steps of the optimiser, each of a whole batch."""
+    steps = data.batches_per_epoch // recipe.train.accumulate
+    if not steps and data.batches_per_epoch:
+        raise UserError(
+            f"train.batch_size: {recipe.train.batch_size} is more than {data.described}; lower it"
+        )
+    return steps
+
+
+def fit(trainer: pl.Trainer, module: TaskModule, data: DataModule, resume: Path | None) -> None:
+    """Train to the end, and validate there."""
+    if resume:
+        refuse_foreign(resume, module)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    has_validated = trainer.current_epoch % module.recipe.eval.every_epochs == 0
+    if has_validated and module.scores is None:
+        trainer.loggers = []  # an earlier process did, and it is in the history
+    if not has_validated or module.scores is None:
+        trainer.validate(module, datamodule=data, verbose=False)
