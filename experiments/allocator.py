@@ -1,7 +1,7 @@
-"""Memory that a training step frees stays with the process.
+"""Memory that a network frees stays with the process.
 
-A step frees and takes the same large blocks again and again. Left to itself, glibc hands them back
-to the system each time, and every page is faulted in anew: thousands of faults a step.
+Each step frees and takes the same large blocks again. Left to itself, glibc hands them back to the
+system each time, and every page is faulted in anew: thousands of faults a step.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class FiniteLoss(Callback):
     ) -> None:
         every = GPU_CHECK_EVERY if pl_module.device.type == "cuda" else 1
         if trainer.global_step % every == 0 or trainer.is_last_batch:
-            self._check(trainer, outputs["loss"])
+            self._check(trainer, trainer.strategy.reduce(outputs["loss"], reduce_op="mean"))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The last step's update has no loss after it, so look at the weights themselves."""
@@ -165,7 +165,7 @@ class Report(Callback):
         batch_idx: int,
     ) -> None:
         now = time.perf_counter()
-        self.images += len(batch["image"])
+        self.images += len(batch["image"]) * trainer.world_size
         if trainer.is_last_batch:
             self.train_seconds += now - self.started
         if now - self.last > REPORT_EVERY_S:

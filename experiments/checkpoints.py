@@ -44,10 +44,11 @@ NAME = re.compile(rf"(?P<step>\d{{8,}})-(?P<digest>[0-9a-f]{{{DIGITS}}})\.ckpt")
 
 class Checkpoints(Checkpoint):
     """Writes a run's checkpoints into its folder as long as the run is this process's, and ends the
-    training by Stopped when `stop` asks for it.
+    training by Stopped when `stop` asks for it. Of several processes of a run, each has one, and
+    the first the lease.
     """
 
-    def __init__(self, *, folder: Path, lease: Lease, stop: Stop, every_s: float) -> None:
+    def __init__(self, *, folder: Path, lease: Lease | None, stop: Stop, every_s: float) -> None:
         self.folder, self.lease, self.stop, self.every_s = folder, lease, stop, every_s
         self._written = time.monotonic()
         self._streams: dict[str, Tensor] = {}
@@ -72,16 +73,20 @@ class Checkpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self.lease.keep()
+        if self.lease is not None:
+            self.lease.keep()
         is_logged = trainer.global_step % LOG_EVERY == 0
         is_update = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if trainer.is_last_batch or is_logged or not is_update:
             return
-        asked = _any(trainer, self.stop.is_asked)
-        if asked or _any(trainer, time.monotonic() - self._written >= self.every_s):
+        # Several processes would wait for each other at every step: they ask now and then.
+        if trainer.world_size > 1 and trainer.global_step % LOG_EVERY != 1:
+            return
+        is_due = time.monotonic() - self._written >= self.every_s
+        if _any(trainer, is_due or self.stop.is_asked):
             self._save(trainer)
-        if asked:
-            self._leave(trainer)
+            if _any(trainer, self.stop.is_asked):
+                self._leave(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
@@ -101,8 +106,8 @@ class Checkpoints(Checkpoint):
         self._streams = state_dict
 
     def _save(self, trainer: pl.Trainer) -> None:
-        self.lease.confirm()
-        if trainer.is_global_zero:
+        if self.lease is not None:
+            self.lease.confirm()
             _sync(self.folder / HISTORY)  # no row of an earlier step may be younger than this
         trainer.save_checkpoint(self.folder / FOLDER / f"{trainer.global_step:08d}")
         self._written = time.monotonic()
@@ -164,7 +169,7 @@ def latest(folder: Path, warn: Callable[..., None] = log.warning) -> tuple[Path,
         if _digest(path) == found["digest"]:
             return path, int(found["step"])
         warn("%s is damaged, so the checkpoint before it is taken", path.name)
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process of the run may be as quick
     return None
 
 

@@ -48,7 +48,7 @@ def compare(a: str, b: str, runs: Path) -> Comparison:
     """
     first, second = _found(a, runs), _found(b, runs)
     if isinstance(first, Result) and isinstance(second, Result):
-        return _compare_runs(first, second)
+        return compare_runs(first, second)
     if isinstance(first, _Selected) and isinstance(second, _Selected):
         return _compare_studies(first, second)
     raise UserError(f"{a} and {b}: a run cannot be compared with a study; give two of a kind")
@@ -96,7 +96,8 @@ def _selected(name: str, runs: Path) -> _Selected:
     )
 
 
-def _compare_runs(a: Result, b: Result) -> Comparison:
+def compare_runs(a: Result, b: Result) -> Comparison:
+    """Two complete runs: size and speed, then metrics, then each class."""
     sizes = {"MACs M": "macs_b", "params M": "params_m", "pictures/s": "images_per_second"}
     lines = [_line(name, [getattr(a, f)], [getattr(b, f)]) for name, f in sizes.items()]
     lines[0] = _line("MACs M", [a.macs_b * 1e3], [b.macs_b * 1e3])

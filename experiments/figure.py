@@ -8,7 +8,7 @@ is that of other data, and only steps compare.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def figure(report: Report) -> Figure:
     left.set_yticks(range(len(rows)), [row.variant.label for row in rows])
     left.set_ylim(len(rows) - 0.5, -0.5)
     for axes in (left, right):
-        _dress(axes)
+        dress(axes)
     return drawn
 
 
@@ -63,11 +63,12 @@ def _counted(axes: Axes, rows: Sequence[Row]) -> None:
     axes.legend(frameon=False, labelcolor=GREY, fontsize=8, loc="best")
 
 
-def _dress(axes: Axes) -> None:
+def dress(axes: Axes, grid: Literal["x", "both"] = "x") -> None:
     """Grey, which reads on white and on black."""
     axes.tick_params(colors=GREY, labelsize=9, length=0)
-    axes.xaxis.label.set(color=GREY, size=9)
-    axes.grid(axis="x", color=GREY, alpha=0.25)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=GREY, size=9)
+    axes.grid(axis=grid, color=GREY, alpha=0.25)
     axes.set_axisbelow(True)
     for side in axes.spines.values():
         side.set_visible(False)

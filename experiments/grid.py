@@ -12,7 +12,7 @@ from experiments.store import Result, State, Store
 from experiments.study import Cell, PaperValue, Study
 
 if TYPE_CHECKING:
-    from experiments.training import Runtime
+    from experiments.runtime import Runtime
 
 WAIT_S = 1.0  # between looks at what other workers do
 
@@ -86,7 +86,7 @@ def runtimes(
     grids: Sequence[tuple[Study, Sequence[Cell]]], cells: Sequence[Cell], **carried_out: Any
 ) -> dict[str, Runtime]:
     """How each cell's run is carried out, by run id, with all that the grids say of it."""
-    from experiments.training import Runtime
+    from experiments.runtime import Runtime
 
     printed: dict[str, dict[str, dict[str, PaperValue]]] = {}
     entries: dict[str, list[str]] = {}

@@ -118,11 +118,13 @@ class Lease:
 
 
 @contextmanager
-def lock(folder: Path, pace: Pace | None = None) -> Iterator[Lease]:
-    """Hold the run in `folder`. Raises HeldError if another process does; to find that out of a
-    worker elsewhere takes a beat, and up to `stale_s` to find it dead.
+def lock(
+    folder: Path, pace: Pace | None = None, doing: str = "training this run"
+) -> Iterator[Lease]:
+    """Hold the run in `folder`, or what else is done there. Raises HeldError if another process
+    does; to find that out of a worker elsewhere takes a beat, and up to `stale_s` to find it dead.
     """
-    lease = _take(folder, pace or Pace())
+    lease = _take(folder, pace or Pace(), doing)
     lease.begin()
     try:
         yield lease
@@ -170,14 +172,12 @@ class Watch:
         return "free" if now - since >= self.pace.stale_s else "silent"
 
 
-def _take(folder: Path, pace: Pace) -> Lease:
+def _take(folder: Path, pace: Pace, doing: str) -> Lease:
     """The lease after the present one, once that is free or its holder has shown no life."""
     present, watch = _highest(folder), Watch(pace)
     while present is not None and (seen := watch.look_at(present)) != "free":
         if seen == "held":
-            raise HeldError(
-                f"{folder}: another process is training this run; wait for it, or stop it"
-            )
+            raise HeldError(f"{folder}: another process is {doing}; wait for it, or stop it")
         time.sleep(POLL_S)
     number = 1 if present is None else int(present.name) + 1
     path = folder / FOLDER / str(number)

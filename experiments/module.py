@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from datamodules import CocoIndex
+from datamodules.sampling import current_rank
 from datamodules.transforms import normalise
 from experiments.accuracy import label_ranks, top_k_accuracy
 from experiments.optimizer import add_l2, build_optimizer, schedule
@@ -53,6 +54,11 @@ class TaskModule(pl.LightningModule, ABC):
         that they follow from.
         """
 
+    def log_losses(self, losses: dict[str, Tensor]) -> None:
+        """Log the losses of a step, those of the whole batch where processes share it."""
+        shared = current_rank()[1] > 1
+        self.log_dict({f"loss/{k}": v for k, v in losses.items()}, sync_dist=shared)
+
     def validated(self, scores: Scores) -> None:
         """Keep and log the scores of an epoch."""
         self.scores = scores
@@ -60,9 +66,11 @@ class TaskModule(pl.LightningModule, ABC):
 
     def on_train_epoch_start(self) -> None:
         """Chance inside the network (stochastic depth, DropBlock, sampled regions) follows from
-        (seed, epoch), so that a resumed run draws what the undisturbed one would have.
+        (seed, epoch), so that a resumed run draws what the undisturbed one would have; in further
+        processes also from their rank, since their pictures are others.
         """
-        stream = np.random.default_rng((self.recipe.seed, self.current_epoch))
+        rank = [place] if (place := current_rank()[0]) else []
+        stream = np.random.default_rng((self.recipe.seed, self.current_epoch, *rank))
         torch.manual_seed(int(stream.integers(2**63)))
 
     def configure_gradient_clipping(
@@ -118,7 +126,7 @@ class DetectionModule(TaskModule):
             targets.append(batch["masks"].float() / 255)
         network: Any = self.model
         losses = network.losses(network_input(batch), *targets)
-        self.log_dict({f"loss/{name}": value for name, value in losses._asdict().items()})
+        self.log_losses(losses._asdict())
         return losses.total
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
@@ -157,7 +165,7 @@ class ClassificationModule(TaskModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         network: Any = self.model
         loss: Tensor = network.loss(network_input(batch), batch["label"])
-        self.log("loss/total", loss)
+        self.log_losses({"total": loss})
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.budget import Grid, choose
+from experiments.executors.jobs import queued_jobs
 from experiments.grid import Plan, make_plan
 from experiments.pricing import Price, price_runs
-from experiments.store import Store
+from experiments.store import Record, Store
 from experiments.study import Cell, Selection, Study, cells
 
 Asked = Sequence[tuple[Study, Selection]]
@@ -58,8 +59,8 @@ def grids_of(asked: Asked, *, without_data: bool = False) -> list[Grid]:
 
 def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str, Any]]:
     """Each cell's state, first metric and seconds, and its failure if it has one."""
-    grid, metric = cells(study, selection), study.metrics[0]
-    records = Store(runs).records(c.run_id for c in grid)
+    grid, metric, store = cells(study, selection), study.metrics[0], Store(runs)
+    records, queued = store.records(c.run_id for c in grid), queued_jobs(store)
     rows = []
     for cell in grid:
         record = records[cell.run_id]
@@ -67,7 +68,7 @@ def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str
         rows.append(
             {
                 "cell": cell.label,
-                "state": record.state,
+                "state": _state(record, queued.get(cell.run_id)),
                 metric: "" if result is None else f"{result.metrics[metric]:.1f}",
                 "seconds": "" if result is None else f"{result.seconds:.0f}",
                 "run": cell.run_id,
@@ -75,6 +76,10 @@ def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str
             }
         )
     return rows
+
+
+def _state(record: Record, job: str | None) -> str:
+    return f"queued, job {job}" if job and record.state == "missing" else record.state
 
 
 def duration(seconds: float) -> str:

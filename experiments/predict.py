@@ -15,23 +15,26 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.io import write_png
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from datamodules.masks import decode
 from datamodules.pictures import DAMAGED
 from datamodules.transforms import place, place_image
+from experiments.allocator import keep_freed_memory
 from experiments.errors import UserError
 from experiments.scoring import to_coco
 from experiments.store import write_atomically
 from experiments.weights import Weights
 from spinenet.detection.config import MaskRCNNConfig, RetinaNetConfig
 from spinenet.drawing import FONT
+from spinenet.folding import folded
 
 # Okabe and Ito's colours that black letters read on.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7")
 READABLE = 640  # pixels of the longer side
+WATCHED = 128  # pixels of the input on which a network's norms are folded: a cell of level 7
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,7 @@ def predict(
     postprocess = replace(config.postprocess, score_threshold=threshold)
     recipe = replace(weights.recipe, model=replace(config, postprocess=postprocess))
     weights = replace(weights, recipe=recipe)
-    model = weights.network()
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = _network(weights)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for path, drawing in zip(pictures, drawings, strict=True):
@@ -155,6 +157,13 @@ def drawing_files(pictures: Sequence[Path], folder: Path, what: str) -> list[Pat
                 "them into different folders"
             )
     return drawings
+
+
+def _network(weights: Weights) -> nn.Module:
+    """The detector without the norms that its convolutions can carry, on the device at hand."""
+    keep_freed_memory()
+    watched = torch.zeros(1, 3, WATCHED, WATCHED).contiguous(memory_format=torch.channels_last)
+    return folded(weights.network(), watched).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ def price_runs(cells: Sequence[Cell], store: Store) -> dict[str, Price]:
     for cell in cells:
         images = pictures[cell.recipe.data.source] * cell.recipe.train.epochs
         found = macs_b[cell.run_id]
-        seconds = _seconds(found, images, known)
+        seconds = seconds_of(found, images, known)
         prices[cell.run_id] = Price(seconds, PASSES * found * 1e9 * images)
     return prices
 
@@ -73,6 +73,7 @@ def measured_speeds(store: Store) -> list[Speed]:
         for r in store.results()
         if r.environment.get("processor") == here
         and r.environment.get("gpu") == gpu
+        and r.environment.get("processes", 1) == 1
         and r.train_seconds >= LEAST_MEASURED_S
     ]
 
@@ -96,7 +97,8 @@ def _pictures(source: DataSourceConfig) -> int:
     return training_samples(source)
 
 
-def _seconds(macs_b: float, images: int, known: Sequence[Speed]) -> float:
+def seconds_of(macs_b: float, images: float, known: Sequence[Speed]) -> float:
+    """A run of a network over so many pictures, from the known speed nearest in multiply-adds."""
     nearest = min(known, key=lambda speed: abs(speed.macs_b - macs_b))
     training = images / nearest.images_per_second * macs_b / nearest.macs_b
     return training + nearest.beside_s

@@ -10,18 +10,20 @@ from pathlib import Path
 import torch
 
 from datamodules import open_data
+from experiments.allocator import keep_freed_memory
 from experiments.briefing import briefing
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
 from experiments.errors import UserError
 from experiments.module import Files, TaskModule
 from experiments.recipe import Recipe, run_id, to_tree
+from experiments.runtime import Runtime
 from experiments.scoring import Scores
 from experiments.starting import start_changes
 from experiments.store import Result, Store, write_atomically
 from experiments.study import with_source
 from experiments.study_file import load_profile, parse_source
 from experiments.tasks import DataModule, datamodule, make_module
-from experiments.training import Runtime, train
+from experiments.training import train
 from experiments.weights import Weights, read_weights
 
 
@@ -72,6 +74,7 @@ def evaluate_weights(
     if source is not None:
         recipe = replace(recipe, data=replace(recipe.data, source=source))
     recipe = replace(recipe, eval=replace(recipe.eval, batch_size=batch_size))
+    keep_freed_memory()
     loaded = datamodule(recipe)
     loaded.prepare_data()
     loaded.setup("validate")

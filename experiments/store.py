@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -118,6 +119,12 @@ class Store:
     def failure(self, run_id: str) -> Failure | None:
         """Why a run failed, if it did and has not succeeded since."""
         return self.records([run_id])[run_id].failure
+
+    def drop_checkpoints(self, run_id: str) -> None:
+        """Make room among hundreds of runs: a complete one needs no state to go on from."""
+        folder = self.find(run_id)
+        if folder is not None and read_result(folder) is not None:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def results(self) -> Iterator[Result]:
         """All complete runs."""

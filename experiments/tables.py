@@ -54,8 +54,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a study's tables show; `other_runs` are those of other versions of its variants
-    that the store holds.
+    """Everything a study's tables show; `hours` are those of its runs, added up, and `other_runs`
+    those of other versions of its variants that the store holds.
     """
 
     study: Study
@@ -66,6 +66,7 @@ class Report:
     judgements: tuple[Judgement, ...]
     deviation: float | None
     detectable: float | None
+    hours: float
     other_runs: int = 0
 
     @property
@@ -105,8 +106,15 @@ def make_report(
         judgements=tuple(judge(claims, results, full, deviations)),
         deviation=deviation,
         detectable=statistics.detectable(deviation, seeds) if deviation else None,
+        hours=_seconds(results) / 3600,
         other_runs=other_runs(cells, store),
     )
+
+
+def _seconds(results: Mapping[str, Mapping[int, Result]]) -> float:
+    """Of all runs, each counted once where variants share it."""
+    runs = {r.run_id: r.seconds for found in results.values() for r in found.values()}
+    return sum(runs.values())
 
 
 def other_runs(cells: Sequence[Cell], store: Store) -> int:
@@ -179,6 +187,7 @@ def to_mapping(report: Report) -> dict[str, Any]:
             "deviation": report.deviation,
             "detectable": report.detectable,
         },
+        "hours": report.hours,
         "other_runs": report.other_runs,
     }
 
@@ -219,6 +228,8 @@ def caption(report: Report) -> str:
         f"seed{'s' * (report.seeds != 1)}: mean ± 95 % interval. The "
         "paper's is that of its own data: compare the steps, not the levels."
     )
+    if report.hours:
+        text += f" The runs took {report.hours:.2g} h, added up."
     if report.other_runs:
         text += (
             f" Not shown: {report.other_runs} run{'s' * (report.other_runs > 1)} in the store of "

@@ -18,11 +18,11 @@ from spinenet.detection.config import MaskRCNNConfig
 DataModule = DetectionDataModule | ClassificationDataModule
 
 
-def datamodule(recipe: Recipe, num_workers: int = 0) -> DataModule:
-    """The data of a recipe."""
+def datamodule(recipe: Recipe, num_workers: int = 0, batch_size: int = 0) -> DataModule:
+    """The data of a recipe, in its batches or those of `batch_size`, a process's share of them."""
     sizes = {
         "seed": recipe.seed,
-        "batch_size": recipe.train.batch_size,
+        "batch_size": batch_size or recipe.train.batch_size,
         "eval_batch_size": recipe.eval.batch_size,
         "num_workers": num_workers,
     }

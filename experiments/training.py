@@ -12,9 +12,9 @@ import logging
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
 
 from experiments.allocator import keep_freed_memory
@@ -37,11 +38,21 @@ from experiments.callbacks import (
     moving_average,
 )
 from experiments.checkpoints import CheckedIO, Checkpoints, latest
+from experiments.distributed import (
+    deviations,
+    share,
+    share_norms,
+    together,
+    trainer_options,
+)
+from experiments.distributed import facts as facts_of_sharing
 from experiments.leases import Lease, LeaseLostError, clear, lock
+from experiments.module import TaskModule
 from experiments.networks import build, compile_network
 from experiments.progress import ProgressFile
 from experiments.provenance import environment
 from experiments.recipe import Recipe, to_tree
+from experiments.runtime import Runtime
 from experiments.starting import start_network
 from experiments.stopping import Stop, stoppable
 from experiments.store import (
@@ -52,17 +63,9 @@ from experiments.store import (
     write_failure,
     write_result,
 )
-from experiments.study import PaperValue
 from experiments.tasks import DataModule, datamodule, make_module
 from experiments.tracked_media import media, start_drawing
-from experiments.tracking import (
-    LOG_EVERY,
-    HistoryLogger,
-    SafeWandbLogger,
-    WandbMode,
-    rows,
-    wandb_logger,
-)
+from experiments.tracking import LOG_EVERY, HistoryLogger, SafeWandbLogger, rows, wandb_logger
 from experiments.weights import WEIGHTS, labels_of, write_weights
 from spinenet.complexity import Complexity, complexity
 from spinenet.recompute import recompute_blocks
@@ -72,43 +75,20 @@ log = logging.getLogger(__name__)
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
-def default_accelerator() -> str:
-    """The GPU if there is one. Apple's is left out: it lacks the float64 that suppression needs."""
-    return "gpu" if torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How a run is carried out, none of which changes its result.
-
-    `recompute` saves memory by running blocks twice. `weights` is the file of a recipe's
-    `train.start`, found by its content. `wandb_artifacts` gives W&B the last and the best weights.
-    `paper` has the printed values of the variant by study, for W&B's summary. `cells` are the
-    entries of grids that ask for the run. A checkpoint is written every `checkpoint_s` within an
-    epoch, and at its end.
-    """
-
-    accelerator: str = field(default_factory=default_accelerator)
-    device: int = 0
-    num_workers: int = 0
-    recompute: bool = False
-    weights: Path | None = None
-    wandb: WandbMode = "auto"
-    wandb_artifacts: bool = False
-    group: str = ""
-    paper: Mapping[str, Mapping[str, PaperValue]] = field(default_factory=dict)
-    cells: tuple[str, ...] = ()
-    progress_bar: bool = False
-    checkpoint_s: float = 300.0
-
-
 @dataclass(frozen=True)
 class Hold:
-    """A run as long as this process has it: its folder, the lease, and whether it is to stop."""
+    """A run as long as this process has it: its folder, the lease, and whether it is to stop. A
+    process that only shares in the run has no lease of its own.
+    """
 
     folder: Path
-    lease: Lease
+    lease: Lease | None
     stop: Stop
+
+    def confirm(self) -> None:
+        """Raise LeaseLostError unless the run is still this process's; asked before it writes."""
+        if self.lease is not None:
+            self.lease.confirm()
 
 
 def train(
@@ -143,14 +123,15 @@ def _attempt(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Se
             hold.stop.ask()  # whoever started this run is no more, and would start it again
 
     try:
-        result = _train(recipe, run_id, hold, runtime, tell)
+        with together(recipe, folder, runtime) as shared:
+            result = _train(recipe, run_id, hold, shared, tell)
         progress.remove()
         return result
     except LeaseLostError as lost:
         log.error("%s", lost)
         raise
     except Exception as error:
-        hold.lease.confirm()
+        hold.confirm()
         write_failure(folder, Failure(type(error).__name__, str(error), traceback.format_exc()))
         log.error("failed: %s: %s", type(error).__name__, error)
         raise
@@ -160,17 +141,11 @@ def _train(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Send
     folder = hold.folder
     start = time.perf_counter()
     torch.set_num_threads(recipe.train.threads)
-    facts = _begin(recipe, run_id, folder)
-    data = datamodule(recipe, runtime.num_workers)
-    data.prepare_data()
-    data.setup("fit")
+    facts = _begin(recipe, run_id, folder, runtime)
+    data = _data(recipe, runtime)
     model = _network(recipe, runtime, data)
     counts = complexity(model, recipe.data.transform.side)
-    if runtime.recompute:
-        recompute_blocks(model.backbone)  # type: ignore[arg-type]
-    if recipe.train.compile:
-        compile_network(model)
-    module = make_module(model, recipe, data)
+    module = _module(model, recipe, runtime, data)
 
     def write(path: Path) -> None:
         write_weights(path, model, recipe, labels_of(data))
@@ -181,17 +156,9 @@ def _train(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Send
     callbacks: list[Callback] = [report, FiniteLoss()]
     if tracker and runtime.wandb_artifacts:
         callbacks.append(BestWeights(folder, write))
-    callbacks.append(
-        Checkpoints(folder=folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s)
-    )
-    trainer, resume = _trainer(recipe, folder, runtime, callbacks, [tracker] if tracker else [])
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    has_validated = trainer.current_epoch % recipe.eval.every_epochs == 0
-    if has_validated and module.scores is None:
-        trainer.loggers = []  # an earlier process did, and it is in the history
-    if not has_validated or module.scores is None:
-        trainer.validate(module, datamodule=data, verbose=False)
-    hold.lease.confirm()
+    trainer, resume = _trainer(recipe, hold, runtime, callbacks, [tracker] if tracker else [])
+    _fit(trainer, module, data, resume)
+    hold.confirm()
 
     final, files = module.final()
     for name, content in files.items():
@@ -215,27 +182,49 @@ def _train(recipe: Recipe, run_id: str, hold: Hold, runtime: Runtime, send: Send
         data_fingerprint=data.fingerprint,
         recipe=to_tree(recipe),
         environment=facts,
-        deviates=list(recipe.deviates),
+        deviates=[*recipe.deviates, *deviations(recipe, runtime)],
         cells=list(runtime.cells),
     )
     if tracker:
         result = _conclude(tracker, result, folder, runtime)
-    hold.lease.confirm()
+    hold.confirm()
     write_result(folder, result)
     value = result.metrics[module.metric]
     log.info("done: %s %.2f in %.0f s", module.metric, value, result.seconds)
     return result
 
 
-def _begin(recipe: Recipe, run_id: str, folder: Path) -> dict[str, Any]:
+def follow(recipe: Recipe, folder: Path, runtime: Runtime) -> None:
+    """Take the steps of a run whose first process `train`s it, and record nothing. Raises Stopped
+    when any of its processes was asked to stop.
+    """
+    with together(recipe, folder, runtime) as shared, stoppable() as stop, _log_to(None):
+        torch.set_num_threads(recipe.train.threads)
+        data = _data(recipe, shared)
+        module = _module(_network(recipe, shared, data), recipe, shared, data)
+        hold = Hold(folder, None, stop)
+        trainer, resume = _trainer(recipe, hold, shared, [FiniteLoss()], [])
+        _fit(trainer, module, data, resume)
+
+
+def _begin(recipe: Recipe, run_id: str, folder: Path, runtime: Runtime) -> dict[str, Any]:
     """Write down what is run and where; the latter."""
-    facts = environment()
+    facts = environment() | facts_of_sharing(runtime)
     write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
     write_atomically(folder / "environment.json", json.dumps(facts, indent=1))
     log.info(
         "run %s (%s), commit %s, on %s", run_id, recipe.name, facts["commit"][:10], device_name()
     )
     return facts
+
+
+def _data(recipe: Recipe, runtime: Runtime) -> DataModule:
+    """The recipe's data, read, in batches of this process's share."""
+    each = share(recipe.train.batch_size, runtime.processes)
+    data = datamodule(recipe, runtime.num_workers, each)
+    data.prepare_data()
+    data.setup("fit")
+    return data
 
 
 def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
@@ -245,6 +234,26 @@ def _network(recipe: Recipe, runtime: Runtime, data: DataModule) -> nn.Module:
         for line in start_network(model, recipe, runtime.weights, data.class_names):
             log.info(line)
     return model
+
+
+def _module(model: nn.Module, recipe: Recipe, runtime: Runtime, data: DataModule) -> TaskModule:
+    """The network made ready to be trained as the runtime says."""
+    if runtime.recompute:
+        recompute_blocks(model.backbone)  # type: ignore[arg-type]
+    model = share_norms(model, recipe, runtime)
+    if recipe.train.compile:
+        compile_network(model)
+    return make_module(model, recipe, data)
+
+
+def _fit(trainer: pl.Trainer, module: TaskModule, data: DataModule, resume: Path | None) -> None:
+    """Train to the end, and validate there."""
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    has_validated = trainer.current_epoch % module.recipe.eval.every_epochs == 0
+    if has_validated and module.scores is None:
+        trainer.loggers = []  # an earlier process did, and it is in the history
+    if not has_validated or module.scores is None:
+        trainer.validate(module, datamodule=data, verbose=False)
 
 
 def _tracker(
@@ -284,41 +293,46 @@ def _conclude(tracker: SafeWandbLogger, result: Result, folder: Path, runtime: R
 
 
 def _trainer(
-    recipe: Recipe, folder: Path, runtime: Runtime, callbacks: list[Callback], trackers: list[Any]
+    recipe: Recipe, hold: Hold, runtime: Runtime, callbacks: list[Callback], trackers: list[Any]
 ) -> tuple[pl.Trainer, Path | None]:
     """Lightning's trainer for a recipe, and the checkpoint to go on from, if there is one."""
-    resume, step = latest(folder) or (None, 0)
+    resume, step = latest(hold.folder) or (None, 0)
     if resume:
         log.info("goes on from step %d", step)
+    loggers = [HistoryLogger(hold.folder, resume_step=step), *trackers]
+    saver = Checkpoints(
+        folder=hold.folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s
+    )
     if recipe.train.frozen_norms:
         callbacks = [*callbacks, FrozenNorms(recipe.train.frozen_norms)]
     if recipe.train.ema_decay:
         callbacks = [*callbacks, moving_average(recipe.train.ema_decay)]
     trainer = pl.Trainer(
         accelerator=runtime.accelerator,
-        devices=[runtime.device] if runtime.accelerator == "gpu" else 1,
+        **trainer_options(runtime.processes, runtime.accelerator, runtime.device),
         max_epochs=recipe.train.epochs,
         precision=PRECISIONS[recipe.train.precision],  # type: ignore[arg-type]
         gradient_clip_val=recipe.optim.clip_norm or None,
         check_val_every_n_epoch=recipe.eval.every_epochs,
-        callbacks=callbacks,
-        plugins=[CheckedIO()],
-        logger=[HistoryLogger(folder, resume_step=step), *trackers],
+        callbacks=[*callbacks, saver],
+        # The environment is named, since Lightning would else take SLURM's signals for its own.
+        plugins=[LightningEnvironment(), CheckedIO()],
+        logger=[] if runtime.processes.rank else loggers,
         log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         deterministic="warn",
         enable_progress_bar=runtime.progress_bar,
         enable_model_summary=False,
-        default_root_dir=folder,
+        default_root_dir=hold.folder,
     )
     return trainer, resume
 
 
 @contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """The project's log lines, and Lightning's warnings, into the run's own file."""
-    handler = logging.FileHandler(path)
+def _log_to(path: Path | None) -> Iterator[None]:
+    """The project's log lines, and Lightning's warnings, into the run's own file, or nowhere."""
+    handler = logging.NullHandler() if path is None else logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     ours = logging.getLogger("experiments")
     ours.addHandler(handler)

@@ -125,6 +125,14 @@ class Genotype:
                     has_child[j] = True
         return merged
 
+    def built(self) -> tuple[int, ...]:
+        """The blocks that some output depends on, in order; others are no part of a network."""
+        live, merged = set(self.outputs.values()), self.merged()
+        for index, node in reversed(list(enumerate(self.nodes))):
+            if index in live:
+                live.update(node.parents, merged.get(index, ()))
+        return tuple(sorted(live))
+
     def content(self) -> dict[str, Any]:
         """What decides the network, in plain JSON types; names and sources are left out."""
         return {

@@ -9,12 +9,19 @@ import pytest
 
 from experiments import tables
 from experiments.inspection import model_tables
+from experiments.search import documents
+from experiments.search.contest import CONTESTS, Contest, is_of
+from experiments.search.figures import contest_figure, proxy_figure
+from experiments.search.stored import read as read_stored
+from experiments.search.table import plan, read
 from experiments.store import Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile, load_study
+from spinenet.drawing import save
 
 ROOT = Path(__file__).parent.parent
 STORES = {name: Store(ROOT / "results" / name) for name in ("embedded", "embedded-long")}
+TABLE = ROOT / "results" / "search" / "table.json"
 BLOCK = re.compile(r"<!-- table: (\S+) (\S+) -->\n(.*?)\n<!-- end -->", re.DOTALL)
 LEARNING = ("r50-fpn", "r0-sp53", "spinenet-49", "spinenet-96")
 
@@ -60,3 +67,47 @@ def test_every_variant_with_connections_learned(profile, learned):
 def test_no_path_of_a_machine_is_in_the_results():
     for path in (ROOT / "results").rglob("*.json"):
         assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text()), path
+
+
+class TestSearch:
+    PAGE = (ROOT / "docs" / "search.md").read_text()
+    FIGURES = ROOT / "docs" / "figures"
+
+    def block(self, name: str) -> str:
+        return (
+            self.PAGE.partition(f"<!-- table: {name} -->")[2].partition("<!-- end -->")[0].strip()
+        )
+
+    def test_the_page_has_the_spaces_as_they_are(self):
+        spaces = tables.markdown(documents.SPACES_HEADER, documents.spaces_rows())
+        assert self.block(documents.SPACES_BLOCK) == spaces
+
+    @pytest.mark.parametrize("name", CONTESTS)
+    def test_the_page_and_the_figures_have_the_contests_as_they_were_held(self, name, tmp_path):
+        held = read_stored(ROOT / "results" / "search" / f"{name}.json", Contest, "")
+        assert self.block(documents.CONTEST_BLOCKS[name]) == documents.contest_markdown(name, held)
+        figure = self.FIGURES / f"search-{name}.svg"
+        assert figure.is_file() == (held is not None) == (f"(figures/{figure.name})" in self.PAGE)
+        if held is not None:
+            save(contest_figure(held), tmp_path / figure.name)
+            assert (tmp_path / figure.name).read_text() == figure.read_text()
+
+    def test_the_page_and_the_figure_have_the_table_as_it_is(self, tmp_path):
+        table = read(TABLE)
+        assert self.block(documents.PROXY_BLOCK) == documents.proxy_markdown(table)
+        figure = self.FIGURES / "search-proxy.svg"
+        assert figure.is_file() == (table is not None) == (f"(figures/{figure.name})" in self.PAGE)
+        if table is not None:
+            save(proxy_figure(table), tmp_path / figure.name)
+            assert (tmp_path / figure.name).read_text() == figure.read_text()
+
+    @pytest.mark.skipif(read(TABLE) is None, reason="no table is stored")
+    def test_the_tables_runs_are_of_todays_recipes(self):
+        table = read(TABLE)
+        today = {entry.cell.run_id for entry in plan(table.config, TABLE).entries}
+        assert {run.run_id for run in table.runs} <= today
+
+    def test_a_replay_is_of_the_table_that_is_stored(self):
+        held = read_stored(ROOT / "results" / "search" / "replay.json", Contest, "")
+        table = read(TABLE)
+        assert held is None or (table is not None and is_of(held, held.config, table))

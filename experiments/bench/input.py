@@ -28,7 +28,6 @@ from datamodules.detection import MAX_INSTANCES
 from datamodules.loading import epoch_loader
 from datamodules.sampling import EpochSampler
 from datamodules.transforms import MEAN_RGB, STD_RGB
-from experiments.allocator import keep_freed_memory
 from experiments.bench.contest import Contest, Settings, Side
 from experiments.bench.pictures import write_photographs
 from experiments.bench.waiting import contest as waiting
@@ -40,7 +39,6 @@ SIDE, BATCH = 640, 8
 def contests(settings: Settings) -> Iterator[Contest]:
     """Reading for training and for evaluation, then a training run's waiting."""
     count = BATCH if settings.quick else 4 * BATCH
-    keep_freed_memory()  # as every run does; it is good for both sides
     with TemporaryDirectory() as folder:
         write_photographs(Path(folder), count)
         for train in (True, False):

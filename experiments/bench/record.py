@@ -1,4 +1,4 @@
-"""A benchmark's file: what was measured, where and how, `<folder>/<benchmark>.json`."""
+"""A benchmark's file: what was measured, where and how, `<folder>/<name>.json`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from experiments.allocator import keep_freed_memory
 from experiments.bench.contest import Benchmark, Contest, Settings, Skipped
 from experiments.bench.measure import Outcome, measure
 from experiments.errors import UserError
@@ -36,6 +37,16 @@ class Record:
     skipped: tuple[Skipped, ...] = field(default=())
     schema_version: int = RECORD_VERSION
 
+    @property
+    def name(self) -> str:
+        """The benchmark's, with the device and the precision where they are not the usual."""
+        parts = [self.benchmark]
+        if self.settings.device == "cuda":
+            parts.append("cuda")
+        if self.settings.precision == "bf16":
+            parts.append("bf16")
+        return "-".join(parts)
+
 
 Watch = Callable[[str, int], None]
 """Told a contest's name and the rounds that are done, 0 while it is set up."""
@@ -44,7 +55,10 @@ Watch = Callable[[str, int], None]
 def hold(
     name: str, benchmark: Benchmark, settings: Settings, watch: Watch = lambda name, done: None
 ) -> Record:
-    """Hold all contests of a benchmark."""
+    """Hold all contests of a benchmark, in a process that keeps its memory as every run does: that
+    is good for both sides.
+    """
+    keep_freed_memory()
     outcomes: list[Outcome] = []
     skipped: list[Skipped] = []
     watch(name, 0)
@@ -99,7 +113,7 @@ def _version(package: str) -> str | None:
 
 def write(folder: Path, record: Record) -> Path:
     """Write a record, whole or not at all; where it stands."""
-    path = folder / f"{record.benchmark}.json"
+    path = folder / f"{record.name}.json"
     write_atomically(path, json.dumps(asdict(record), indent=1) + "\n")
     return path
 

@@ -49,7 +49,8 @@ def to_markdown(records: Sequence[Record]) -> str:
 
 
 def _section(record: Record) -> str:
-    parts = [f"### {record.title}", where(record), tables.markdown(HEADER, rows(record))]
+    precision = " in bf16" * (record.settings.precision == "bf16")
+    parts = [f"### {record.title}{precision}", where(record), tables.markdown(HEADER, rows(record))]
     said = "\n".join(f"- {note}" for note in notes(record))
     return "\n\n".join([*parts, said] if said else parts) + "\n"
 

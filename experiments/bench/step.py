@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from experiments.bench.contest import Contest, Settings, Side
+from experiments.bench.contest import Contest, Precision, Settings, Side
 from experiments.bench.detectors import (
     Version,
     Workload,
@@ -37,6 +37,15 @@ def contests(settings: Settings) -> Iterator[Contest]:
     yield contest(
         "RetinaNet R50-FPN, step", r50.retinanet(), torchvision_retinanet(load), load, settings
     )
+    if settings.precision == "bf16":
+        yield contest(
+            "RetinaNet R50-FPN, step, against theirs in float32",
+            r50.retinanet(),
+            torchvision_retinanet(load),
+            load,
+            settings,
+            their_precision="32",
+        )
     yield contest(
         "RetinaNet SpineNet-49, step",
         spinenet.retinanet(),
@@ -63,11 +72,15 @@ def contest(
     theirs: nn.Module,
     load: Workload,
     settings: Settings,
+    their_precision: Precision | None = None,
 ) -> Contest:
-    """Our detector's step against that of torchvision's, in pictures per second."""
+    """Our detector's step against that of torchvision's, in pictures per second; theirs in the
+    settings' precision unless another is named.
+    """
     pictures, masks = draw(load, settings.device), isinstance(config, MaskRCNNConfig)
     a = our_step(config, load, pictures, settings)
-    b = torchvision_step(theirs, pictures, settings, masks=masks)
+    theirs_settings = replace(settings, precision=their_precision or settings.precision)
+    b = torchvision_step(theirs, pictures, theirs_settings, masks=masks)
     return Contest(
         name=name,
         ours=Side("spinenet", a, load.batch),

@@ -56,11 +56,12 @@ def application() -> typer.Typer:
         run,
         runs,
         search,
+        search_evidence,
         show,
         wandb,
     )
 
-    made = (grid, plan, ledger, compare, dashboard, inspect, show, search)
+    made = (grid, plan, ledger, compare, dashboard, inspect, show, search, search_evidence)
     used = (run, runs, predict, export, importing, data, doctor, bench, wandb)
     for module in (*made, *used):
         module.register(app)

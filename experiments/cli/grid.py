@@ -12,6 +12,9 @@ from experiments.cli.options import (
     Asked,
     BudgetOption,
     CheckpointOption,
+    ClusterOption,
+    DevicesOption,
+    ExecutorOption,
     JobsOption,
     JsonOption,
     RecomputeOption,
@@ -20,9 +23,10 @@ from experiments.cli.options import (
     WandbOption,
     for_studies,
     interruptible,
-    parse_duration,
     runnable,
 )
+from experiments.cli.places import Place
+from experiments.durations import parse_duration
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +49,16 @@ def reproduce(
     asked: Asked,
     *,
     runs: RunsOption = RUNS,
+    executor: ExecutorOption = None,
+    cluster: ClusterOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Of slurm: submit the jobs and do not watch them.")
+    ] = False,
+    print_script: Annotated[
+        bool, typer.Option("--print-script", help="Of slurm: print what would be submitted.")
+    ] = False,
     jobs: JobsOption = None,
+    devices: DevicesOption = 1,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Processes that load data, for each run.")
     ] = 0,
@@ -75,16 +88,20 @@ def reproduce(
     from experiments.store import Store
 
     grids, store = grids_of(runnable(asked)), Store(runs)
+    place = Place(executor, cluster, jobs, devices)
     planned = make_plan([cell for _, grid in grids for cell in grid], store)
-    missing = _wanted(grids, planned, store, budget, jobs, retry_failed)
+    missing = _wanted(grids, planned, store, budget, place, retry_failed)
     carried_out: dict[str, Any] = {"wandb": wandb, "wandb_artifacts": wandb_artifacts}
     carried_out |= {"recompute": recompute, "num_workers": workers, "weights": asked[0][1].weights}
     carried_out["checkpoint_s"] = parse_duration(checkpoint_every, "--checkpoint-every")
     seconds = None if max_time is None else parse_duration(max_time, "--max-time")
     failures = []
+    if detach or print_script:
+        _hand_over(grids, missing, store, place, carried_out, is_shown=print_script)
+        return
     others = planned.in_state("running") if wait and budget is None else []
     if missing or others:
-        failures = _run(grids, missing, planned, store, jobs, seconds, carried_out, wait)
+        failures = _run(grids, missing, planned, store, place, seconds, carried_out, wait)
     shown = _touched(grids, missing) if budget else grids
     _show(shown, store, "json" if as_json else "terminal", as_list=len(asked) > 1)
     if failures:
@@ -153,12 +170,11 @@ def _wanted(
     planned: "Plan",
     store: "Store",
     budget: str | None,
-    jobs: int | None,
+    place: Place,
     retry_failed: bool,
 ) -> "list[Cell]":
     """The cells to run, and a line on each kind that is left out."""
     from experiments.budget import choose
-    from experiments.executors.local import default_workers
     from experiments.pricing import price_runs
 
     if running := planned.count("running"):
@@ -170,9 +186,8 @@ def _wanted(
             typer.echo(f"{left} failed runs are left as they are", err=True)
     if budget is None or not missing:
         return missing
-    workers = jobs or default_workers(missing)
     prices = price_runs(missing, store)
-    choice = choose(grids, prices, parse_duration(budget, "--budget"), workers)
+    choice = choose(grids, prices, parse_duration(budget, "--budget"), place.workers(missing))
     fits = f"{len(choice.runs)} of {len(missing)} missing runs fit into {budget}"
     typer.echo(f"{fits}, {len(choice.claims)} claims with them", err=True)
     return [cell for cell in missing if cell.run_id in choice.runs]
@@ -189,30 +204,59 @@ def _run(
     missing: "list[Cell]",
     planned: "Plan",
     store: "Store",
-    jobs: int | None,
+    place: Place,
     max_seconds: float | None,
     carried_out: dict[str, Any],
     wait: bool,
 ) -> "list[tuple[Cell, Failure]]":
     from experiments.cli.render import GridProgress, progress_console
     from experiments.counting import longest_first
-    from experiments.executors.local import default_workers, run_cells
-    from experiments.grid import await_others, runtimes
+    from experiments.executors import run_cells
+    from experiments.grid import await_others
 
     missing, others = longest_first(missing), planned.in_state("running") if wait else []
     cells = [*missing, *others]
-    workers = jobs or default_workers(cells)
+    workers = place.workers(cells)
     done = planned.count("complete")
     progress_console.print(f"{len(missing)} runs to train, {done} complete, {workers} at a time")
     _brief(cells, carried_out["weights"])
-    of_run = runtimes(grids, cells, **carried_out)
+    of_run = place.runtimes(grids, cells, carried_out)
+    where = place.executor
     with interruptible(), GridProgress(cells, elsewhere=others) as progress:
-        left = run_cells(missing, store, of_run, workers, progress.watch, max_seconds)
+        left = run_cells(where, missing, store, of_run, workers, progress.watch, max_seconds)
         while wait and not left and (free := await_others(progress.elsewhere, store)):
-            run_cells(free, store, of_run, workers, progress.watch)
+            run_cells(where, free, store, of_run, workers, progress.watch)
     if left:
         typer.echo(f"{len(left)} runs not started in time; the same command goes on", err=True)
     return progress.failures
+
+
+def _hand_over(
+    grids: "list[Grid]",
+    missing: "list[Cell]",
+    store: "Store",
+    place: Place,
+    carried_out: dict[str, Any],
+    *,
+    is_shown: bool,
+) -> None:
+    """Submit the runs as jobs and leave them, or only show the script."""
+    from experiments.counting import longest_first
+    from experiments.executors.slurm import SlurmExecutor
+
+    if not isinstance(place.executor, SlurmExecutor):
+        raise UserError("--detach and --print-script are of --executor slurm; give that too")
+    if not missing:
+        typer.echo("nothing is missing, so nothing is submitted", err=True)
+        return
+    of_run = place.runtimes(grids, missing, carried_out)
+    tasks = [(cell, of_run[cell.run_id]) for cell in longest_first(missing)]
+    if is_shown:
+        typer.echo(place.executor.script(tasks, store))
+        return
+    _brief(missing, carried_out["weights"])
+    for (cell, _), job in zip(tasks, place.executor.submit(tasks, store), strict=True):
+        typer.echo(f"{cell.study}: {cell.label}: job {job.job_id}")
 
 
 def _brief(missing: "list[Cell]", weights: Path | None) -> None:

@@ -46,6 +46,7 @@ def ledger(
     """
     from experiments.counting import free_cores
     from experiments.errors import UserError, did_you_mean
+    from experiments.ledger.checkpoints import read_scores
     from experiments.ledger.report import STATUSES, make_ledger, to_markdown
     from experiments.store import Store
     from experiments.tables import replace_block
@@ -53,7 +54,8 @@ def ledger(
     if status is not None and status not in STATUSES:
         raise UserError(f"--status {status}: unknown; {did_you_mean(status, STATUSES)}")
     stores = [Store(folder) for folder in runs or [RUNS]]
-    made = make_ledger(stores, scores or [], free_cores())
+    read = [read_scores(path) for path in scores or []]
+    made = make_ledger(stores, read, free_cores())
     if into is not None:
         replace_block(into, "ledger", to_markdown(made))
     elif as_json:

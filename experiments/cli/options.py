@@ -5,7 +5,6 @@ its selection; the command itself declares only what is its own.
 """
 
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -57,15 +56,27 @@ BudgetOption = Annotated[
     typer.Option("--budget", help="Only what fits into so long (2h), what settles most first."),
 ]
 
+ExecutorName = Literal["local", "ray", "slurm"]
+ExecutorOption = Annotated[
+    ExecutorName | None,
+    typer.Option("--executor", help="Where runs are carried out (default: local)."),
+]
+ClusterOption = Annotated[
+    Path | None, typer.Option("--cluster", help="A YAML file on the Ray or SLURM cluster.")
+]
+DevicesOption = Annotated[
+    int,
+    typer.Option("--devices", min=1, help="Processes that share a run, with a GPU each if any."),
+]
+
 WeightsOption = Annotated[
     Path | None,
     typer.Option("--weights", help="Start from a weights file or a run's folder."),
 ]
 
 Asked = list[tuple["Study", "Selection"]]
-RUNS = Path("runs")
+RUNS, SEARCHES = Path("runs"), Path("searches")
 CHECKPOINT_EVERY = "5m"
-DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"))
 
 
 def _shared(
@@ -171,12 +182,3 @@ def runnable(asked: Asked) -> Asked:
     if left_out:
         typer.echo(f"without data, so left out: {', '.join(left_out)}", err=True)
     return [(study, selection) for study, selection in asked if study.id not in left_out]
-
-
-def parse_duration(text: str, option: str) -> float:
-    """`2h`, `90m`, `1h30m`, `45s` as seconds. Raises UserError for another form."""
-    found = DURATION.fullmatch(text.strip())
-    if not found or not any(found.groups()):
-        raise UserError(f"{option} {text}: expected a time such as 45s, 90m, 2h, 1h30m or 3d")
-    units = (86_400, 3600, 60, 1)
-    return sum(float(n or 0) * unit for n, unit in zip(found.groups(), units, strict=True))

@@ -12,9 +12,9 @@ from experiments.cli.options import (
     JsonOption,
     RunsOption,
     for_studies,
-    parse_duration,
     runnable,
 )
+from experiments.durations import parse_duration
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, JustifyMethod
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 console = Console()
 progress_console = Console(stderr=True)
 COLOURS = {"replicated": "green", "contradicted": "red", "inconclusive": "yellow"}
+ENDS = ("done", "failed", "skipped")
+SPEED_OVER_S = 600.0  # runs end minutes apart; the time that is left is told from so long
 
 
 def table(
@@ -69,12 +71,18 @@ def print_report(report: Report) -> None:
 
 
 class GridProgress:
-    """A bar for the whole grid and one per running cell; each result is printed as it arrives.
-    `elsewhere` are cells that other workers have.
+    """A bar for the whole grid and one per running cell; each result is printed as it arrives. The
+    time left follows from `prices` in seconds by run id, where they are known. `elsewhere` are
+    cells that other workers have.
     """
 
-    def __init__(self, cells: Sequence[Cell], elsewhere: Sequence[Cell] = ()) -> None:
-        self.elsewhere = list(elsewhere)
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        prices: Mapping[str, float] | None = None,
+        elsewhere: Sequence[Cell] = (),
+    ) -> None:
+        self.prices, self.elsewhere = prices or {}, list(elsewhere)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -82,8 +90,11 @@ class GridProgress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=progress_console,
+            speed_estimate_period=SPEED_OVER_S,
         )
-        self.total = self.progress.add_task("[bold]grid", total=len(cells))
+        total = sum(self._price(cell.run_id) for cell in cells)
+        self.total = self.progress.add_task("[bold]grid", total=total)
+        self.ended: list[str] = []
         self.tasks: dict[str, TaskID] = {}
         self.started: dict[str, float] = {}
         self.scores: dict[str, str] = {}
@@ -99,13 +110,30 @@ class GridProgress:
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
 
+    def _price(self, run_id: str) -> float:
+        """What a run weighs in the bar of all."""
+        return self.prices.get(run_id, 1.0)
+
     def _name(self, cell: Cell) -> str:
         return f"{cell.study}: {cell.label}" if self.has_studies else cell.label
 
     def watch(self, cell: Cell, event: Event) -> None:
         """Take one event of one cell."""
         getattr(self, f"_on_{event['kind']}")(cell, event)
-        self.progress.update(self.total, completed=sum(self.shares.values()))
+        done = sum(share * self._price(run) for run, share in self.shares.items())
+        self.progress.update(self.total, completed=done)
+        if event["kind"] in ENDS:
+            self._tell_left()
+
+    def _tell_left(self) -> None:
+        """A line for logs, which show no bar."""
+        bar = self.progress.tasks[0]
+        if progress_console.is_terminal or not bar.total or not bar.completed:
+            return
+        from experiments.planning import duration
+
+        left = (bar.elapsed or 0.0) * (bar.total / bar.completed - 1)
+        progress_console.print(f"{bar.percentage:.0f} %, about {duration(left)} left")
 
     def _on_start(self, cell: Cell, event: Event) -> None:
         self.elsewhere = [c for c in self.elsewhere if c.run_id != cell.run_id]
@@ -124,6 +152,7 @@ class GridProgress:
         self.scores[cell.run_id] = f"{event['metric']} {event['value']:5.1f}"
 
     def _on_done(self, cell: Cell, event: Event) -> None:
+        self.ended.append(cell.run_id)
         shown = self.scores.get(cell.run_id, "")
         self._close(cell, f"[green]done[/]    {self._name(cell).ljust(self.width)}  {shown}")
 
@@ -164,8 +193,10 @@ class SearchProgress(GridProgress):
 
     def watch(self, cell: Cell, event: Event) -> None:
         """Take one event of one run."""
-        super().watch(cell, event)
+        getattr(self, f"_on_{event['kind']}")(cell, event)
         self._count()
+        if event["kind"] in ENDS:
+            self._tell_left()
 
     def _count(self) -> None:
         best = max((tried.reward for tried in self.made.tried), default=0.0)

@@ -13,6 +13,7 @@ from experiments.cli.options import (
     RUNS,
     CheckpointOption,
     DataOption,
+    DevicesOption,
     JsonOption,
     RecomputeOption,
     RunsOption,
@@ -21,8 +22,8 @@ from experiments.cli.options import (
     WandbOption,
     WeightsOption,
     interruptible,
-    parse_duration,
 )
+from experiments.durations import parse_duration
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +51,7 @@ def train(
     runs: RunsOption = RUNS,
     workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
     checkpoint_every: CheckpointOption = CHECKPOINT_EVERY,
+    devices: DevicesOption = 1,
     recompute: RecomputeOption = False,
     wandb: WandbOption = "auto",
     wandb_artifacts: WandbArtifactsOption = False,
@@ -59,13 +61,14 @@ def train(
 
     Example: spinenet train retinanet --profile embedded --data coco:my_folder
     """
+    from experiments.runtime import Processes, Runtime
     from experiments.single import compose_recipe, train_one
-    from experiments.training import Runtime
 
     composed = compose_recipe(
         recipe, profile=profile, data=data, changes=set_ or [], seed=seed, weights=weights
     )
     runtime = Runtime(
+        processes=Processes(devices=devices),
         num_workers=workers,
         recompute=recompute,
         weights=weights,

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli.options import RUNS, JsonOption, RunsOption, WandbOption, interruptible
+from experiments.cli.options import (
+    RUNS,
+    SEARCHES,
+    ClusterOption,
+    ExecutorOption,
+    JobsOption,
+    JsonOption,
+    RunsOption,
+    WandbOption,
+    interruptible,
+)
+from experiments.cli.places import Place
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
+    from experiments.callbacks import Event
+    from experiments.cli.render import SearchProgress
     from experiments.search.candidates import Search
+    from experiments.store import Failure
+    from experiments.study import Cell
 
-SEARCHES = Path("searches")
+ELSEWHERE_S = 2.0  # between looks at runs that another process has
 FolderOption = Annotated[Path, typer.Option("--searches", help="Folder of the searches.")]
 NameArgument = Annotated[str, typer.Argument(help="The search's name.")]
 
@@ -42,7 +59,12 @@ def search(
     ] = None,
     recipe: Annotated[str, typer.Option(help="Recipe of the proxy.")] = "proxy",
     profile: Annotated[str, typer.Option("--profile", "-p", help="Size of the proxy.")] = "proxy",
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once.")] = None,
+    asynchronous: Annotated[
+        bool, typer.Option("--asynchronous", help="Tell results as runs end; no worker waits.")
+    ] = False,
+    executor: ExecutorOption = None,
+    cluster: ClusterOption = None,
+    jobs: JobsOption = None,
     runs: RunsOption = RUNS,
     searches: FolderOption = SEARCHES,
     wandb: WandbOption = "disabled",
@@ -52,7 +74,8 @@ def search(
 
     Example: spinenet search mine --space r0-sp53 --controller evolution --samples 200
     """
-    from experiments.search.candidates import Search
+    from experiments.leases import lock
+    from experiments.search.asynchronous import make_search
     from experiments.search.config import SearchConfig, hold
     from experiments.store import Store
 
@@ -66,11 +89,14 @@ def search(
         recipe=recipe,
         profile=profile,
         reward="top1" if recipe == "classifier" else "AP",
+        mode="asynchronous" if asynchronous else "synchronous",
     )
-    made = Search(config, Store(runs))
-    hold(searches / name, config)
-    _carry_out(made, jobs, wandb)
-    _show(made, as_json)
+    folder = searches / name
+    made = make_search(config, Store(runs), folder)
+    with lock(folder, doing="searching"):
+        hold(folder, config)
+        _carry_out(made, folder, Place(executor, cluster, jobs), wandb)
+    _show(made, folder, as_json)
 
 
 def report(
@@ -89,52 +115,86 @@ def report(
 
     Example: spinenet search-report mine --export mine.yaml
     """
-    from experiments.search.candidates import Search
+    from experiments.search.asynchronous import make_search
     from experiments.search.config import read_config
     from experiments.store import Store
 
-    made = Search(read_config(searches / name), Store(runs))
+    folder = searches / name
+    made = make_search(read_config(folder), Store(runs), folder)
     made.replay()
-    _show(made, as_json)
+    _show(made, folder, as_json)
     if export is not None or draw is not None:
         _write_best(made, name, export, draw)
 
 
-def _carry_out(made: Search, jobs: int | None, wandb: str) -> None:
+def _carry_out(made: Search, folder: Path, place: Place, wandb: str) -> None:
     """Run what the search asks for, as it asks."""
     from datamodules import open_data
     from experiments.cli.render import SearchProgress, progress_console
-    from experiments.executors.local import default_workers, run_as_asked
-    from experiments.training import Runtime
+    from experiments.search import pace
 
     with progress_console.status("preparing the data"):
         open_data(made.proxy.recipe.data.source).prepare()
-    workers = jobs or default_workers([made.proxy] * made.config.lag)
-    runtime = Runtime(wandb=wandb, group=made.config.profile)  # type: ignore[arg-type]
-    pending = made.cells()
+    workers = place.workers([made.proxy] * made.config.lag)
+    start = time.monotonic()
     with interruptible(), SearchProgress(made) as progress:
-        run_as_asked(
-            lambda: next(pending, None), made.store, lambda _: runtime, workers, progress.watch
-        )
-    if progress.failures and not made.is_complete:
-        cell, failure = progress.failures[0]
+        try:
+            _run_all(made, place, workers, wandb, progress)
+        finally:
+            cores = workers * made.proxy.recipe.train.threads
+            records = made.store.records(progress.ended).values()
+            ended = [record.result for record in records if record.result is not None]
+            pace.note(folder, pace.session(time.monotonic() - start, cores, ended))
+    for cell, failure in _stuck(made, progress):
         raise UserError(
             f"{cell.label}: {failure.error}: {failure.message}; failure.json in its folder has the "
             "traceback, the same command tries it again"
         )
 
 
-def _show(made: Search, as_json: bool) -> None:
+def _run_all(
+    made: Search, place: Place, workers: int, wandb: str, progress: SearchProgress
+) -> None:
+    """Until the search is complete, or a run has failed. A search that was killed may leave a run
+    behind that goes on by itself: once nothing else can be done, that is waited for.
+    """
+    from experiments.runtime import Runtime
+
+    runtime = Runtime(wandb=wandb, group=made.config.profile)  # type: ignore[arg-type]
+
+    def watch(cell: Cell, event: Event) -> None:
+        progress.watch(cell, event)
+        if event["kind"] == "done":
+            made.store.drop_checkpoints(cell.run_id)
+
+    while True:
+        pending = made.cells()
+        place.executor.run_as_asked(
+            partial(next, pending, None), made.store, lambda _: runtime, workers, watch
+        )
+        if made.is_complete or _stuck(made, progress):
+            return
+        while any(made.store.state(cell.run_id) == "running" for cell in made.unsettled()):
+            time.sleep(ELSEWHERE_S)
+
+
+def _stuck(made: Search, progress: SearchProgress) -> list[tuple[Cell, Failure]]:
+    """Failures without whose runs the search cannot end."""
+    needed = {cell.run_id for cell in made.unsettled()}
+    return [(cell, failure) for cell, failure in progress.failures if cell.run_id in needed]
+
+
+def _show(made: Search, folder: Path, as_json: bool) -> None:
+    from experiments.search.pace import read_pace
     from experiments.search.report import (
         MOST_ROWS,
         best_so_far,
         front,
         level_shares,
-        share_outside_training,
         standings,
     )
 
-    found = standings(made.tried)
+    found, pace = standings(made.tried), read_pace(folder)
     if as_json:
         body: dict[str, Any] = {
             "config": asdict(made.config),
@@ -143,7 +203,7 @@ def _show(made: Search, as_json: bool) -> None:
             "networks": [asdict(one) for one in found],
             "front": [one.run_id for one in front(found)],
             "level_shares": level_shares(made.tried) if made.tried else {},
-            "share_outside_training": share_outside_training(made.tried),
+            "pace": None if pace is None else asdict(pace),
         }
         typer.echo(json.dumps(body, indent=1))
         return
@@ -165,6 +225,8 @@ def _show(made: Search, as_json: bool) -> None:
     ]
     console.print(table(header, rows))
     console.print("* no cheaper network is better. Levels: of the blocks in order.", style="dim")
+    if pace is not None:
+        console.print(pace.line, highlight=False)
 
 
 def _write_best(made: Search, name: str, export: Path | None, draw: Path | None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from matplotlib.ticker import MaxNLocator
 
@@ -56,6 +57,15 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """One of many points, named where one points at it."""
+
+    x: float
+    y: float
+    name: str
+
+
+@dataclass(frozen=True)
 class Axis:
     """Values to pixels: `start` is where `low` is drawn."""
 
@@ -69,6 +79,11 @@ class Axis:
         """The pixel of a value."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 1)
+
+    @property
+    def facts(self) -> str:
+        """What turns pixels back into values."""
+        return f"{self.low:.6g} {self.high:.6g} {self.start:g} {self.end:g}"
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
@@ -90,6 +105,7 @@ class Chart:
     lines: Sequence[Line] = ()
     marks: Sequence[Mark] = ()
     places: dict[str, tuple[float, float, str]] = field(default_factory=dict)
+    dots: Sequence[Dot] = ()
 
     width = WIDTH
     height = HEIGHT
@@ -106,20 +122,35 @@ class Chart:
 
 
 def line_chart(
-    title: str, lines: Sequence[Line], x_label: str, y_label: str, *, from_zero: bool = False
+    title: str,
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    *,
+    from_zero: bool = False,
+    dots: Sequence[Dot] = (),
 ) -> Chart:
-    """Curves over steps or recall. There must be a point to draw."""
-    xs = [x for line in lines for x, _ in line.points]
-    ys = [y for line in lines for _, y in line.points]
+    """Curves over steps or recall, with dots behind them. There must be a point to draw."""
+    xs = [*(x for line in lines for x, _ in line.points), *(dot.x for dot in dots)]
+    ys = [*(y for line in lines for _, y in line.points), *(dot.y for dot in dots)]
     ys += [edge for line in lines for _, low, high in line.band for edge in (low, high)]
     ends = "; ".join(f"{line.label} ends at {number(line.points[-1][1])}" for line in lines)
     return Chart(
         title,
         f"{y_label} over {x_label}: {ends}.",
-        _axis(x_label, xs, LEFT, WIDTH - RIGHT, pad=0.0),
+        _axis(x_label, xs, LEFT, WIDTH - RIGHT, pad=0.02 if dots else 0.0),
         _axis(y_label, [*ys, *([0.0] if from_zero else [])], HEIGHT - BOTTOM, TOP),
         lines,
+        dots=dots,
     )
+
+
+def stairs(points: Sequence[Point]) -> list[Point]:
+    """The curve that keeps each value until the next one changes it. There must be a point."""
+    found = [points[0]]
+    for (_, before), (x, y) in pairwise(points):
+        found += [(x, before), (x, y)] if y != before else []
+    return [*found, points[-1]]
 
 
 def scatter(title: str, marks: Sequence[Mark], x_label: str, y_label: str) -> Chart:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -46,6 +46,11 @@ class Grid:
         return slug(self.title)
 
     @property
+    def path(self) -> str:
+        """Its study's page and its place there, below `study/`."""
+        return f"{slug(self.study.id)}.html#{self.anchor}"
+
+    @property
     def title(self) -> str:
         """The profile, and the data where they are not its own."""
         if self.own_data is None:
@@ -79,23 +84,25 @@ class Grids:
     """Every grid of the shipped studies and of files that a user named."""
 
     def __init__(self, study_files: Sequence[str] = ()) -> None:
-        names = [*dict.fromkeys([FIRST, *shipped_studies()]), *study_files]
-        self.studies = {slug(study.id): study for study in map(load_study, names)}
-        if len(self.studies) < len(names):
+        shipped, own = _shipped(), [load_study(name) for name in study_files]
+        every = [*shipped.studies, *own]
+        self.studies = {slug(study.id): study for study in every}
+        if len(self.studies) < len(every):
             raise UserError(
                 f"--study {', '.join(study_files)}: two studies have one name; rename a file"
             )
-        self.profiles = [load_profile(name) for name in shipped_profiles()]
-        self._on: dict[OwnData | None, list[Grid]] = {}
+        self.profiles = shipped.profiles
+        usual = [*shipped.grids, *_grids(own, self.profiles, None)]
+        self._on: dict[OwnData | None, list[Grid]] = {None: usual}
         self._sources_of: tuple[int | None, list[OwnData]] = (None, [])
-        self._usual = {(g.study.id, g.profile.id): g for g in self._grids(None)}
+        self._usual = {(g.study.id, g.profile.id): g for g in usual}
 
     def all(self, snapshot: Snapshot) -> list[Grid]:
         """Grids on the profiles' own data, then on each user's data set among the results."""
         if snapshot.version != self._sources_of[0]:
             self._sources_of = (snapshot.version, _sources(snapshot))
         sources = (None, *self._sources_of[1])
-        return [grid for source in sources for grid in self._grids(source)]
+        return [grid for source in sources for grid in self._grids_on(source)]
 
     def of_study(self, study: Study, snapshot: Snapshot) -> list[Grid]:
         """The study's grids that have runs; without any, the one of the usual profile."""
@@ -127,24 +134,46 @@ class Grids:
                         best = (f"{label} of {grid.study.id}, {grid.title}", changed)
         return best
 
-    def _grids(self, source: OwnData | None) -> list[Grid]:
+    def _grids_on(self, source: OwnData | None) -> list[Grid]:
         if source not in self._on:
-            made = (self._grid(s, p, source) for s in self.studies.values() for p in self.profiles)
-            self._on[source] = [grid for grid in made if grid is not None]
+            self._on[source] = _grids(self.studies.values(), self.profiles, source)
         return self._on[source]
 
-    def _grid(self, study: Study, profile: Profile, given: OwnData | None) -> Grid | None:
-        source = None if given is None else given[0]
-        selection = Selection(profile=profile, seeds=MOST_SEEDS, source=source)
-        if needs_data(study, selection):
-            return None  # its runs are found by the data that they were made of
-        try:
-            found = cells(study, selection, dict([given] if given else []))
-            return Grid(study, profile, given, tuple(found))
-        except (UserError, DataError):
-            if given is None:
-                raise
-            return None  # a classification study has no cells on boxes
+
+@dataclass(frozen=True)
+class _Shipped:
+    studies: list[Study]
+    profiles: list[Profile]
+    grids: list[Grid]
+
+
+@cache  # the same for every site, and takes seconds
+def _shipped() -> _Shipped:
+    """What comes with this package, the study first that names what several share."""
+    studies = [load_study(name) for name in dict.fromkeys([FIRST, *shipped_studies()])]
+    profiles = [load_profile(name) for name in shipped_profiles()]
+    return _Shipped(studies, profiles, _grids(studies, profiles, None))
+
+
+def _grids(
+    studies: Iterable[Study], profiles: Sequence[Profile], given: OwnData | None
+) -> list[Grid]:
+    made = (_grid(study, profile, given) for study in studies for profile in profiles)
+    return [grid for grid in made if grid is not None]
+
+
+def _grid(study: Study, profile: Profile, given: OwnData | None) -> Grid | None:
+    source = None if given is None else given[0]
+    selection = Selection(profile=profile, seeds=MOST_SEEDS, source=source)
+    if needs_data(study, selection):
+        return None  # its runs are found by the data that they were made of
+    try:
+        found = cells(study, selection, dict([given] if given else []))
+        return Grid(study, profile, given, tuple(found))
+    except (UserError, DataError):
+        if given is None:
+            raise
+        return None  # a classification study has no cells on boxes
 
 
 def _sources(snapshot: Snapshot) -> list[OwnData]:

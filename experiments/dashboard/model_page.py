@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from experiments.architecture import describe, find
 from experiments.dashboard.pages import Content
-from spinenet import drawing
 from spinenet.config import SpineNetConfig
+from spinenet.drawing import draw, draw_difference, save
+from spinenet.genotype import Genotype, from_yaml
+
+MOST_DRAWN = 256
 
 
 def model(name: str) -> Content:
@@ -35,13 +38,18 @@ def _described(name: str) -> dict[str, Any]:
     return describe(find(name))
 
 
-@cache
-def drawn(name: str) -> bytes:
-    """The drawing of a shipped genotype, as SVG."""
-    figure = drawing.draw(find(name).genotype)
+def drawing(*genotypes: Genotype) -> bytes:
+    """A genotype drawn, or the difference of two, as SVG."""
+    return _drawn(*(genotype.to_yaml() for genotype in genotypes))
+
+
+@lru_cache(maxsize=MOST_DRAWN)  # a drawing takes a moment and some tens of kilobytes
+def _drawn(*texts: str) -> bytes:
+    first, *others = map(from_yaml, texts)
+    figure = draw_difference(first, *others) if others else draw(first)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "drawing.svg"
-        drawing.save(figure, path)
+        save(figure, path)
         return path.read_bytes()
 
 

@@ -6,16 +6,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.dashboard.charts import strip_ticks
-from experiments.dashboard.view import View
+from experiments.dashboard.grids import Grid
+from experiments.dashboard.outlook import Outlook
+from experiments.dashboard.view import Tally, View
 from experiments.ledger.entries import Entry, Status
 from experiments.ledger.report import MEANINGS, STATUSES
-from experiments.study import COUNTED
+from experiments.study import COUNTED, Study
 from spinenet import genotype, zoo
 
 Content = tuple[str, dict[str, Any]]  # template, what it is given
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A grid that has runs, on the overview; no outlook where all are complete."""
+
+    study: Study
+    grid: Grid
+    tally: Tally
+    outlook: Outlook | None
+    verdicts: Counter[str]
 
 
 def overview(view: View) -> Content:
@@ -23,12 +37,19 @@ def overview(view: View) -> Content:
     judged = [
         claim
         for grid in view.grids_with_runs
+        if grid.profile.is_evidence
         for claim in view.claims(grid)
         if claim.judgement.claim.metric not in COUNTED and claim.judgement.verdict != "not run"
     ]
     rows = [(study, grid) for study, grids in view.studies() for grid in grids]
     begun = [
-        (study, grid, view.tally(grid), Counter(c.judgement.verdict for c in view.claims(grid)))
+        Begun(
+            study,
+            grid,
+            view.tally(grid),
+            view.outlook(grid),
+            Counter(c.judgement.verdict for c in view.claims(grid)),
+        )
         for study, grid in rows
         if grid.has_runs(view.snapshot)
     ]
@@ -40,6 +61,8 @@ def overview(view: View) -> Content:
         "begun": begun,
         "untouched": [study for study, grid in rows if not grid.has_runs(view.snapshot)],
         "wrong": view.snapshot.in_state("failed", "damaged"),
+        "damaged": view.damaged_searches,
+        "searches": [(s, s.outlook(view.snapshot)) for s in view.searches.values()],
     }
 
 
@@ -49,9 +72,12 @@ def runs(view: View) -> Content:
     for run in view.snapshot.by_name:
         result = run.record.result
         metric = next(iter(result.metrics.items()), None) if result else None
-        studies = dict.fromkeys(grid.study.id for grid, _ in view.uses(run))
-        rows.append((run, result, metric, list(studies)))
-    return "runs.html", {"rows": rows}
+        grids, samples = [grid for grid, _ in view.uses(run)], view.samples(run)
+        profiles = [g.profile.id for g in grids] + [s.config.profile for s, _ in samples]
+        studies = dict.fromkeys(grid.study.id for grid in grids)
+        rows.append((run, result, metric, next(iter(profiles), ""), list(studies), samples))
+    states = Counter(str(run.state) for run in view.snapshot.by_name)
+    return "runs.html", {"rows": rows, "states": states}
 
 
 def ledger(view: View) -> Content:
@@ -68,9 +94,13 @@ def ledger(view: View) -> Content:
         (entry.place, entry, number.variant)
         for entry, number in zip(made.numbers, made.book.numbers, strict=True)
     ]
+    statuses = _statuses(made.entries)
     return "ledger.html", {
         "lines": [(place, entry, name.partition("/")[0]) for place, entry, name in lines],
-        "statuses": _statuses(made.entries),
+        "statuses": statuses,
+        "counts": {status: count for status, count, _ in statuses},
+        "places": Counter(place for place, *_ in lines),
+        "scores": len(view.basis.scores),
         "sources": made.book.sources,
     }
 

@@ -27,6 +27,8 @@ SYMBOLS = {
     "failed": "✗",
     "damaged": "✗",
     "stopped": "‖",
+    "too large": "–",
+    "waiting": "…",
 }
 
 
@@ -64,13 +66,16 @@ def fixed(value: float | None, digits: int = 1) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`40 s`, `12 min`, `3 h 20 min`."""
+    """`40 s`, `12 min`, `3 h 20 min`, `6 days`."""
     if seconds is None:
         return ""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02d} min" if hours < 48 else f"{hours / 24:,.0f} days"
 
 
 def shown(value: Any) -> str:

@@ -21,7 +21,9 @@ from experiments.recipe import flatten, to_tree
 from experiments.scoring import OCTAVES
 from experiments.store import Result
 from experiments.study import Cell, Variant, variant_tree, with_source
+from spinenet.genotype import Genotype, GenotypeError, from_mapping, load, shipped
 
+CURVES = (("loss/total", "loss"), ("val/AP", "AP"), ("val/top1", "top1"))  # of history.jsonl
 LOG_LINES = 60
 LOG_BYTES = 64 * 1024  # of a log's end; enough for as many lines
 
@@ -46,7 +48,10 @@ def run(view: View, run: Run) -> Content:
         "uses": uses,
         "paper": _paper(uses),
         "difference": _difference(view, run, uses),
+        "samples": view.samples(run),
         "model": _model(result),
+        "genotype": own_genotype(run),
+        "is_exported_drawn": is_exported_drawn(view, run),
         "metrics": {k: v for k, v in metrics.items() if k.removeprefix("AP") not in OCTAVES},
         "octaves": [(_range(n), metrics[f"AP{n}"]) for n in OCTAVES if f"AP{n}" in metrics],
         "curves": _curves(view, run),
@@ -72,9 +77,11 @@ def _difference(view: View, run: Run, uses: list[tuple[Grid, Cell]]) -> Differen
     """Against the variant that this one starts from, at the same profile and data; for a run of no
     study against the nearest cell of any.
     """
+    if not uses and view.samples(run):
+        return None  # a network of its own is all that differs, and that is drawn
     if not uses:
         result = run.record.result
-        found = view.grids.nearest(_complete(result.recipe), view.snapshot) if result else None
+        found = view.grids.nearest(complete_tree(result.recipe), view.snapshot) if result else None
         return Difference(*found) if found else None
     grid, cell = uses[0]
     variant = grid.study.variants[cell.variant]
@@ -85,7 +92,7 @@ def _difference(view: View, run: Run, uses: list[tuple[Grid, Cell]]) -> Differen
     return Difference(f"{name}, {grid.title}", readable_difference(mine, tree))
 
 
-def _complete(tree: Tree) -> Tree:
+def complete_tree(tree: Tree) -> Tree:
     """A stored recipe with the fields that came later at their defaults; as it is where today's
     code does not know it any more.
     """
@@ -100,10 +107,38 @@ def _model(result: Result | None) -> str:
     if result is None:
         return ""
     backbone = result.recipe["model"]["backbone"]
-    name = backbone.get("genotype", {}).get("name", "")
     if backbone.get("kind") == "resnet-fpn":
         name = f"r{backbone.get('depth')}-{backbone.get('neck', 'fpn')}"
-    return name if name in model_names() else ""
+        return name if name in model_names() else ""
+    found = genotype_of(result)
+    return found.name if found is not None and _is_shipped(found) else ""
+
+
+def own_genotype(run: Run) -> Genotype | None:
+    """The run's genotype where it is none of those that have a page of their own."""
+    found = genotype_of(run.record.result) if run.record.result else None
+    return None if found is None or _is_shipped(found) else found
+
+
+def is_exported_drawn(view: View, run: Run) -> bool:
+    """Whether an export has a drawing of the run's own network: of a search only those that no
+    cheaper one beats, as each takes a second.
+    """
+    samples = view.samples(run)
+    is_wanted = not samples or any(search.is_on_front(sample) for search, sample in samples)
+    return is_wanted and own_genotype(run) is not None
+
+
+def genotype_of(result: Result) -> Genotype | None:
+    """The network that a run trained, if it has a genotype that today's code can read."""
+    try:
+        return from_mapping(result.recipe["model"]["backbone"]["genotype"])
+    except (GenotypeError, LookupError, TypeError, ValueError):
+        return None  # a ResNet has none, and an old recipe may have one of another form
+
+
+def _is_shipped(genotype: Genotype) -> bool:
+    return genotype.name in shipped() and load(genotype.name).content() == genotype.content()
 
 
 def _range(octave: str) -> str:
@@ -114,7 +149,7 @@ def _range(octave: str) -> str:
 def _curves(view: View, run: Run) -> list[Chart]:
     """The loss, and what validations said where there was more than one."""
     charts = []
-    for key, name in (("loss/total", "loss"), ("val/AP", "AP"), ("val/top1", "top1")):
+    for key, name in CURVES:
         line = mean_line(name, [view.history.of(run).get(key, [])])
         if line is not None and len(line.points) > 1:
             charts.append(line_chart(f"{name} over training", [line], "step", name))

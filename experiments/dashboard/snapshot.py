@@ -50,11 +50,19 @@ class Run:
 
 
 class Snapshot(Store):
-    """A store that looks at nothing any more: its runs are given."""
+    """A store that looks at nothing any more: its runs are given, and the folders of searches. The
+    version changes with any run's state and any search's settings.
+    """
 
-    def __init__(self, root: Path, runs: Mapping[str, Run], version: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        runs: Mapping[str, Run],
+        version: int,
+        searches: Sequence[Path] = (),
+    ) -> None:
         super().__init__(root)
-        self.runs, self.version = runs, version
+        self.runs, self.version, self.searches = runs, version, tuple(searches)
 
     def records(self, run_ids: Iterable[str]) -> dict[str, Record]:
         return {i: self.runs[i].record if i in self.runs else Record() for i in run_ids}
@@ -91,10 +99,12 @@ class FileCache:
 
 
 class Lookout:
-    """Takes snapshots of the runs in some folders; the first folder that has a run keeps it."""
+    """Takes snapshots of the runs in some folders, the first of which that has a run keeps it, and
+    of the searches in others.
+    """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
-        self.roots = tuple(roots)
+    def __init__(self, roots: Sequence[Path], searches: Sequence[Path] = ()) -> None:
+        self.roots, self.searches = tuple(roots), tuple(searches)
         self.files = FileCache()
 
     def look(self) -> Snapshot:
@@ -106,7 +116,9 @@ class Lookout:
                 stamp = (stamp_of(folder / "result.json"), stamp_of(folder / "failure.json"))
                 runs[run_id] = run = self._run(folder, run_id, stamp)
                 stamps.append((run_id, stamp, run.state))
-        return Snapshot(self.roots[0], runs, hash(tuple(stamps)))
+        settings = [path for root in self.searches for path in sorted(root.glob("*/search.json"))]
+        version = hash((tuple(stamps), tuple((path, stamp_of(path)) for path in settings)))
+        return Snapshot(self.roots[0], runs, version, [path.parent for path in settings])
 
     def _folders(self) -> Iterator[tuple[Path, str]]:
         for root in self.roots:

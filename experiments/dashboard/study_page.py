@@ -8,6 +8,7 @@ from experiments import tables
 from experiments.dashboard.charts import Chart, Mark, line_chart, scatter, strip_ticks
 from experiments.dashboard.curves import mean_line
 from experiments.dashboard.grids import Grid, slug
+from experiments.dashboard.outlook import Outlook
 from experiments.dashboard.pages import Content
 from experiments.dashboard.snapshot import Run
 from experiments.dashboard.view import JudgedClaim, Tally, View
@@ -52,6 +53,7 @@ class Section:
     grid: Grid
     report: Report
     tally: Tally
+    outlook: Outlook | None
     rows: list[VariantRow]
     charts: list[Chart]
     curves: list[Chart]
@@ -86,6 +88,7 @@ def _section(view: View, grid: Grid) -> Section:
         grid,
         report,
         view.tally(grid),
+        view.outlook(grid),
         rows,
         _accuracy_charts(grid, report, rows),
         _learning_curves(view, report, rows),

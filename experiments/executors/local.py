@@ -7,28 +7,26 @@ pipe has no other end any more stops by itself.
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from experiments import stopping
-from experiments.callbacks import Event
+from experiments.executors import Watch
 from experiments.leases import HeldError, LeaseLostError
 from experiments.provenance import usable_cores
+from experiments.runtime import Runtime
 from experiments.stopping import Stopped
 from experiments.store import Failure, Store, write_failure
 from experiments.study import Cell
-from experiments.training import Runtime, train
-
-Watch = Callable[[Cell, Event], None]
 
 # What runs need and import late; the last is what wandb.init imports, for most of a second.
 PRELOADED = ["experiments.training", "timm", "torchvision", "wandb", "wandb.sdk.launch"]
@@ -49,40 +47,19 @@ class _Job:
     slot: int
 
 
-def default_workers(cells: Sequence[Cell]) -> int:
-    """As many runs at once as there are cores for their threads, and memory; one per GPU where
-    there are any.
+def default_workers(cells: Sequence[Cell], devices: int = 1) -> int:
+    """As many runs at once as there are cores for their threads, and memory, or GPUs where there
+    are any, with `devices` processes each.
     """
     import torch
 
     if not cells:
         return 1
     if torch.cuda.is_available():
-        return min(len(cells), torch.cuda.device_count())
-    threads = max(cell.recipe.train.threads for cell in cells)
+        return max(1, min(len(cells), torch.cuda.device_count() // devices))
+    threads = devices * max(cell.recipe.train.threads for cell in cells)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(len(cells), usable_cores() // threads, memory // MEMORY_PER_RUN))
-
-
-def run_cells(
-    cells: Sequence[Cell],
-    store: Store,
-    runtimes: Mapping[str, Runtime],
-    workers: int,
-    watch: Watch,
-    max_seconds: float | None = None,
-) -> list[Cell]:
-    """Train every cell as `run_as_asked` does, with `runtimes` by run id. After `max_seconds` no
-    cell is started any more; those left out are returned.
-    """
-    last_start = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
-    waiting = list(cells)
-
-    def upcoming() -> Cell | None:
-        return waiting.pop(0) if waiting and time.monotonic() < last_start else None
-
-    run_as_asked(upcoming, store, lambda cell: runtimes[cell.run_id], workers, watch)
-    return waiting
+    return max(1, min(len(cells), usable_cores() // threads, memory // (devices * MEMORY_PER_RUN)))
 
 
 def run_as_asked(
@@ -92,13 +69,8 @@ def run_as_asked(
     workers: int,
     watch: Watch,
 ) -> None:
-    """Train what `upcoming` gives whenever a worker is free, until it gives nothing and all have
-    ended; None says that nothing can be started before something ends.
-
-    A failed cell is reported and does not stop the others. `watch` sees, per cell, the events of
-    the run and then `done`, `failed`, `stopped`, or `skipped` where another worker has the run.
-    When this is interrupted, the running cells are asked to stop and have a moment for it; finished
-    ones are safe on disk.
+    """As `Executor` says. When this is interrupted, the running cells are asked to stop and have a
+    moment for it; finished ones are safe on disk.
     """
     context = multiprocessing.get_context("forkserver")
     # timm and torchvision are imported late elsewhere; here each run would pay for them.
@@ -182,11 +154,14 @@ def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None
     goes to the run's folder.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     folder = store.folder(cell.run_id, cell.recipe.name)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.log").open("a") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+
+    from experiments.training import train
 
     try:
         train(cell.recipe, cell.run_id, folder, runtime, pipe.send)
@@ -198,3 +173,11 @@ def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None
         sys.exit(1)  # recorded in failure.json
     finally:
         pipe.close()
+
+
+def _end_with_the_parent() -> None:
+    """A run whose parent was killed would go on unseen, and hold what others wait for."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -14,6 +14,7 @@ from experiments.ledger.printed import Printed
 from experiments.pricing import PASSES, PUBLISHED_PICTURES
 from experiments.study import COUNTED, Study, Variant
 from spinenet.config import SpineNetConfig
+from spinenet.search.space import space
 
 if TYPE_CHECKING:
     from spinenet.counts import Complexity
@@ -44,6 +45,7 @@ TRAINING_PICTURES = {
 
 LATENCY = ("v100_ms", "p100_ms", "latency_ms")
 BLOCKS = ("stem_blocks", "permuted_blocks")
+SIZE = "networks"  # of a part of the search space
 FIRST_LEVEL = 2
 RESNET_BLOCK = re.compile(r"layer(\d)\.\d+$")  # a block of timm's ResNets, whose layer1 is level 2
 
@@ -97,6 +99,8 @@ def _judged(
         return "cannot be settled", "", number.beyond
     if number.open:
         return "not attempted", "", number.open
+    if number.quantity == SIZE:
+        return _judge_space(number)
     if number.quantity in BLOCKS:
         return _judge_blocks(number, known, counts)
     if number.quantity in LATENCY:
@@ -134,6 +138,16 @@ def _judge_blocks(number: Printed, known: Networks, counts: Counts) -> Judged:
         levels = Counter(int(found[1]) + FIRST_LEVEL - 1 for found in modules if found)
     blocks = tuple(levels[FIRST_LEVEL + i] for i in range(len(number.value)))  # type: ignore[arg-type]
     return ("exact" if blocks == number.value else "differs"), " ".join(map(str, blocks)), ""
+
+
+def _judge_space(number: Printed) -> Judged:
+    """The size of a part of the space in which SpineNet-49 was found."""
+    part = number.model.partition(",")[0]
+    found, printed = space("spinenet").sizes()[part], _single(number)
+    digits = len(number.text.partition(".")[2].partition("e")[0])
+    agrees = found == printed if isinstance(printed, int) else f"{found:.{digits}e}" == number.text
+    told = str(found) if isinstance(printed, int) else f"{found:.{digits + 2}e}"
+    return ("exact" if agrees else "differs"), told, ""
 
 
 def _judge_accuracy(

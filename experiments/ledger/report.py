@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import get_args
 
 from experiments.counting import count_full_size
-from experiments.ledger.checkpoints import read_scores
+from experiments.ledger.checkpoints import CheckpointScores
 from experiments.ledger.entries import Counts, Entry, Networks, Status, judge_number, networks
 from experiments.ledger.printed import Book, load_book
 from experiments.ledger.verdicts import (
@@ -58,7 +57,7 @@ class Ledger:
 
 def make_ledger(
     stores: Sequence[Store],
-    score_files: Sequence[Path] = (),
+    scores: Sequence[CheckpointScores] = (),
     processes: int = 1,
     counts: Counts | None = None,
     cells_of: CellsOf = all_cells,
@@ -66,12 +65,9 @@ def make_ledger(
     """Judge everything that was printed by what is at hand: the code, the runs of the stores, and
     the scores of imported checkpoints. `counts` of all networks and `cells_of` are for a caller
     that has them already.
-
-    Raises UserError for scores that are none.
     """
     book = load_book()
     studies = {name: load_study(name) for name in shipped_studies()}
-    scores = [read_scores(path) for path in score_files]
     known = networks(studies)
     if counts is None:
         names = _counted_names(book, studies, known)

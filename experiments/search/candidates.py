@@ -3,6 +3,7 @@
 A search has no state of its own. The controller is asked in order and told in order, from what the
 store holds; where the store lacks a run, that run is what has to be done next. So a search that was
 killed goes on as if it had not been, and one whose runs are all there is replayed in moments.
+`experiments.search.asynchronous` tells in the order in which runs end instead.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from datamodules import open_data
-from experiments.compose import apply, from_tree, load_recipe
 from experiments.counting import counts
 from experiments.recipe import Recipe, run_id
 from experiments.search.config import SearchConfig
+from experiments.search.proxy import base_recipe, counted, with_genotype
 from experiments.store import Record, Result, Store
 from experiments.study import Cell
-from experiments.study_file import load_profile
-from spinenet.config import SpineNetConfig
 from spinenet.genotype import Genotype
 from spinenet.search.graph_hash import graph_hash
 from spinenet.search.space import Choices
@@ -52,7 +51,7 @@ class Search:
     def __init__(self, config: SearchConfig, store: Store) -> None:
         self.config, self.store = config, store
         self.space, self.controller = config.searched_space(), config.make_controller()
-        self.base = _base(config)
+        self.base = base_recipe(config.recipe, config.profile)
         self.fingerprint = open_data(self.base.data.source).fingerprint
         self.asked: list[Candidate] = []
         self.tried: list[Tried] = []
@@ -75,10 +74,12 @@ class Search:
         return len(self.tried) == self.config.samples
 
     def cells(self) -> Iterator[Cell | None]:
-        """Runs to do, in order; None when none can be known before another has ended.
+        """Runs to do, in order; None when none can be known before another has ended. Asked for
+        again, it begins with the runs that it gave before and that have not ended well.
 
         A network that was asked for before, in whatever way it was written, is not run again.
         """
+        yield from self.unsettled()
         while not self.is_complete:
             number, samples = len(self.asked), self.config.samples
             due = number - self.config.lag + 1 if number < samples else samples
@@ -88,11 +89,8 @@ class Search:
                 continue
             if number == samples:
                 return
-            known = len(self._cells)
-            candidate = self._ask()
-            self.asked.append(candidate)
-            if len(self._cells) > known and self._settled(candidate.cell) is None:
-                yield candidate.cell
+            if (cell := self._ask()) is not None:
+                yield cell
 
     def _take_in(self, due: int) -> None:
         """Tell the controller of the first `due` candidates in order, as far as they are known."""
@@ -100,50 +98,54 @@ class Search:
             record = self._settled(candidate.cell)
             if record is None:
                 return
-            result = record.result
-            reward = LOST if result is None else result.metrics[self.config.reward]
-            self.controller.tell(candidate.choices, reward)
-            self.tried.append(Tried(candidate, reward, result))
+            self._tell(candidate, record)
+
+    def _tell(self, candidate: Candidate, record: Record) -> None:
+        result = record.result
+        reward = LOST if result is None else result.metrics[self.config.reward]
+        self.controller.tell(candidate.choices, reward)
+        self.tried.append(Tried(candidate, reward, result))
 
     def _settled(self, cell: Cell | None) -> Record | None:
-        """What the store has of a candidate, once it is known what that is worth. A loss that was
-        not finite would not be another time; any other failure says nothing of the network, and the
-        run is tried again.
-        """
-        if cell is None:
-            return Record()
-        record = self.store.records([cell.run_id])[cell.run_id]
-        diverged = record.failure is not None and record.failure.error == DIVERGED
-        return record if record.state == "complete" or diverged else None
+        """What the store has of a candidate, once it is known what that is worth."""
+        return Record() if cell is None else settled(self.store, cell)
 
-    def _ask(self) -> Candidate:
+    def unsettled(self) -> list[Cell]:
+        """The runs of candidates that were asked for and whose worth is not known."""
+        told = {tried.candidate.number for tried in self.tried}
+        waited = (c.cell for c in self.asked if c.number not in told)
+        runs = {cell.run_id: cell for cell in waited if cell is not None}
+        return [cell for cell in runs.values() if settled(self.store, cell) is None]
+
+    def _ask(self) -> Cell | None:
+        """Ask for the next candidate; its run, if nobody has asked for that before and it has yet
+        to be made.
+        """
         choices = self.controller.ask(len(self.asked))
         genotype = self.space.decode(choices)
         name = graph_hash(genotype)
         genotype = replace(genotype, name=f"{self.config.space}-{name[:8]}")
-        recipe = self._recipe(genotype)
-        cell = None
+        recipe = with_genotype(self.base, genotype, self.config.run_seed)
+        cell, is_new = None, name not in self._cells
         if self._is_affordable(recipe):
             cell = self._cells.setdefault(name, self._cell(recipe, genotype.name))
-        return Candidate(len(self.asked), choices, genotype, cell)
+        self.asked.append(Candidate(len(self.asked), choices, genotype, cell))
+        return cell if is_new and self._settled(cell) is None else None
 
     def _is_affordable(self, recipe: Recipe) -> bool:
         limit = self.config.macs_m
-        return limit is None or counts(recipe).macs_b * 1e3 <= limit
-
-    def _recipe(self, genotype: Genotype) -> Recipe:
-        backbone = self.base.model.backbone
-        assert isinstance(backbone, SpineNetConfig)
-        model = replace(self.base.model, backbone=replace(backbone, genotype=genotype))
-        return replace(self.base, model=model, seed=self.config.run_seed)
+        return limit is None or counts(*counted(recipe)).macs_b * 1e3 <= limit
 
     def _cell(self, recipe: Recipe, name: str) -> Cell:
         identity = run_id(recipe, self.fingerprint)
         return Cell(self.config.space, self.config.profile, name, recipe.seed, recipe, identity)
 
 
-def _base(config: SearchConfig) -> Recipe:
-    """The proxy's recipe, whose genotype each candidate replaces."""
-    tree = load_recipe(config.recipe)
-    tree = apply(tree, load_profile(config.profile).changes_for(tree))
-    return from_tree(tree, origin=config.recipe)
+def settled(store: Store, cell: Cell) -> Record | None:
+    """What the store has of a run, if the worth of its network is known by it. A loss that was not
+    finite would not be another time; any other failure says nothing of the network, and the run is
+    tried again.
+    """
+    record = store.records([cell.run_id])[cell.run_id]
+    diverged = record.failure is not None and record.failure.error == DIVERGED
+    return record if record.state == "complete" or diverged else None

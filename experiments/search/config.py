@@ -15,6 +15,7 @@ from spinenet.search.controllers import Controller, RandomSearch, RegularisedEvo
 from spinenet.search.space import Space, space
 
 ControllerName = Literal["policy", "evolution", "random"]
+Mode = Literal["synchronous", "asynchronous"]
 Reward = Literal["AP", "top1"]
 
 
@@ -23,9 +24,10 @@ class SearchConfig:
     """One search. `samples` networks are tried by a controller with this `seed`, each trained by
     `recipe` in `profile` with `run_seed`; the reward is a metric on validation, in percent.
 
-    A controller learns of candidate n when it is asked for n + `lag`, whoever is faster, so that
-    the outcome does not depend on timing; more than `lag` candidates are never under way. Networks
-    of more than `macs_m` multiply-adds (1e6, as trained) are not trained and are worth nothing.
+    A synchronous controller learns of candidate n when it is asked for n + `lag`, whoever is
+    faster, so that the outcome does not depend on timing; more than `lag` candidates are never
+    under way. An asynchronous one learns of each as it ends, and no worker waits. Networks of more
+    than `macs_m` multiply-adds (1e6, as trained) are not trained and are worth nothing.
     """
 
     space: str = "spinenet"
@@ -38,6 +40,7 @@ class SearchConfig:
     profile: str = "proxy"
     reward: Reward = "AP"
     run_seed: int = 0
+    mode: Mode = "synchronous"
 
     def __post_init__(self) -> None:
         if self.controller not in get_args(ControllerName):
@@ -60,10 +63,11 @@ class SearchConfig:
 
     def make_controller(self) -> Controller:
         """A controller that has been told nothing yet."""
-        return _controllers()[self.controller](self.searched_space(), self.seed)
+        return controllers()[self.controller](self.searched_space(), self.seed)
 
 
-def _controllers() -> dict[str, Callable[[Space, int], Controller]]:
+def controllers() -> dict[str, Callable[[Space, int], Controller]]:
+    """What makes a controller of a space from a seed, by name."""
     from spinenet.search.policy import PolicyGradient  # with torch
 
     return {

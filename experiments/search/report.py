@@ -77,10 +77,3 @@ def _shares(tried: Sequence[Tried]) -> Counter[int]:
     )
     total = sum(counted.values())
     return Counter({level: count / total for level, count in counted.items()})
-
-
-def share_outside_training(tried: Sequence[Tried]) -> float | None:
-    """Of the time of all runs, what was not training: start, data, validation."""
-    results = {t.result.run_id: t.result for t in tried if t.result is not None}.values()
-    seconds = sum(r.seconds for r in results)
-    return None if not seconds else 1 - sum(r.train_seconds for r in results) / seconds

@@ -29,11 +29,7 @@ def graph_hash(genotype: Genotype) -> str:
 
 def _graph(genotype: Genotype) -> tuple[dict[int, Any], list[Edge]]:
     """Labels of the blocks that are built, and the edges between them."""
-    nodes, merged = genotype.nodes, genotype.merged()
-    live = set(genotype.outputs.values())
-    for index in reversed(range(len(nodes))):
-        if index in live:
-            live.update(nodes[index].parents, merged.get(index, ()))
+    nodes, merged, live = genotype.nodes, genotype.merged(), genotype.built()
     stem = len(genotype.stem)
     labels = {
         i: [nodes[i].level, nodes[i].kind, nodes[i].is_output, i if i < stem else -1] for i in live

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spinenet.search.space import OFFSETS, Choices, Decision, Space
+from spinenet.search.space import OFFSETS, Choices, Decision, Space, walked
 
 KINDS = ("order", "output order", "first parent", "second parent", "offset", "kind")
 
@@ -42,19 +42,16 @@ class PolicyGradient:
         self.pending: list[tuple[Choices, float]] = []
         self.mean, self.square, self.steps = 0.0, 0.0, 0
 
-    @torch.no_grad()
     def ask(self, number: int) -> Choices:
         """A row drawn from the policy as it stands."""
         rng = np.random.default_rng((self.seed, number))
-        state = self.network.start(1)
+        reader = _Reader(self.network)
 
         def choose(decision: Decision) -> int:
-            nonlocal state
-            logits = self.network.logits(state, decision.kind)[0]
-            options = torch.tensor([_token(decision, option) for option in decision.options])
-            chances = logits[options].double().softmax(0).numpy()
-            picked = int(rng.choice(len(chances), p=chances / chances.sum()))
-            state = self.network.advance(state, decision.kind, options[picked : picked + 1])
+            kind = KINDS.index(decision.kind)
+            tokens = [_token(decision, option) for option in decision.options]
+            picked = int(rng.choice(len(tokens), p=reader.chances(kind, tokens)))
+            reader.read(kind, tokens[picked])
             return decision.options[picked]
 
         return tuple(choice for _, choice in self.space.walk(choose))
@@ -93,55 +90,77 @@ class PolicyGradient:
 
     def _evaluated(self, rows: list[Choices]) -> tuple[Tensor, Tensor]:
         """Log probability of each row (B,), and entropy summed over its choices (B,)."""
-        walks = [_walked(self.space, row) for row in rows]
-        state = self.network.start(len(rows))
-        log_chances, entropies = torch.zeros(len(rows)), torch.zeros(len(rows))
-        for step in zip(*walks, strict=True):  # all rows make the same kinds of decisions
-            kind = step[0][0].kind
-            allowed = torch.full((len(rows), self.network.tokens), -torch.inf)
-            for i, (decision, _) in enumerate(step):
-                allowed[i, [_token(decision, option) for option in decision.options]] = 0.0
-            chosen = torch.tensor([_token(decision, choice) for decision, choice in step])
-            logs = F.log_softmax(self.network.logits(state, kind) + allowed, dim=1)
-            log_chances = log_chances + logs.gather(1, chosen[:, None])[:, 0]
-            entropies = entropies - (logs.exp() * logs.nan_to_num(neginf=0.0)).sum(1)
-            state = self.network.advance(state, kind, chosen)
-        return log_chances, entropies
-
-
-State = tuple[Tensor, Tensor]
+        walks = [walked(self.space, row) for row in rows]
+        kinds = torch.tensor([KINDS.index(decision.kind) for decision, _ in walks[0]])
+        allowed = np.full((len(kinds), len(rows), self.network.tokens), -np.inf, np.float32)
+        chosen = np.empty((len(kinds), len(rows)), np.int64)
+        for row, walk in enumerate(walks):  # all make the same kinds of decisions
+            for step, (decision, choice) in enumerate(walk):
+                allowed[step, row, [_token(decision, option) for option in decision.options]] = 0
+                chosen[step, row] = _token(decision, choice)
+        taken = torch.from_numpy(chosen)
+        logs = F.log_softmax(self.network(kinds, taken) + torch.from_numpy(allowed), dim=2)
+        entropies = -(logs.exp() * logs.nan_to_num(neginf=0.0)).sum((0, 2))
+        return logs.gather(2, taken[..., None]).sum((0, 2)), entropies
 
 
 class _Policy(nn.Module):
-    """An LSTM that reads its own choices; each kind of decision has its embedding and its head."""
+    """An LSTM that reads its own choices; each kind of decision has its embedding and its head.
+
+    Shapes: T decisions, B rows, K kinds, V tokens, H hidden.
+    """
 
     def __init__(self, space: Space, hidden: int) -> None:
         super().__init__()
         self.tokens = max(len(space.stem) + space.length, max(space.widths) + 1, len(OFFSETS))
         self.first = nn.Parameter(torch.zeros(hidden))
-        self.cell = nn.LSTMCell(hidden, hidden)
-        self.chosen = nn.ModuleDict({k: nn.Embedding(self.tokens, hidden) for k in KINDS})
-        heads = {k: nn.Linear(hidden, self.tokens) for k in KINDS}
-        for head in heads.values():
-            nn.init.zeros_(head.weight)  # every option equally likely at first
-            nn.init.zeros_(head.bias)
-        self.heads = nn.ModuleDict(heads)
+        self.lstm = nn.LSTM(hidden, hidden)
+        self.chosen = nn.Parameter(torch.randn(len(KINDS), self.tokens, hidden))
+        # Zeros make every option equally likely at first.
+        self.heads = nn.Parameter(torch.zeros(len(KINDS), self.tokens, hidden))
+        self.biases = nn.Parameter(torch.zeros(len(KINDS), self.tokens))
 
-    def start(self, rows: int) -> State:
-        """The state before the first decision of so many rows."""
-        zeros = torch.zeros(rows, self.cell.hidden_size)
-        state: State = self.cell(self.first.expand(rows, -1), (zeros, zeros))
-        return state
+    def forward(self, kinds: Tensor, chosen: Tensor) -> Tensor:
+        """Logits (T, B, V) of decisions of these kinds (T,), of which each knows what was chosen
+        (T, B) before it.
+        """
+        first = self.first.expand(1, chosen.shape[1], -1)
+        states, _ = self.lstm(torch.cat([first, self.chosen[kinds[:-1, None], chosen[:-1]]]))
+        logits: Tensor = torch.einsum("tbh,tvh->tbv", states, self.heads[kinds])
+        return logits + self.biases[kinds][:, None]
 
-    def logits(self, state: State, kind: str) -> Tensor:
-        """(B, tokens) for a decision of this kind."""
-        logits: Tensor = self.heads[kind](state[0])
-        return logits
 
-    def advance(self, state: State, kind: str, chosen: Tensor) -> State:
-        """The state after choices (B,) of tokens."""
-        after: State = self.cell(self.chosen[kind](chosen), state)
-        return after
+class _Reader:
+    """The same network one decision after the other, in numpy, which starts such small products
+    sooner.
+    """
+
+    def __init__(self, network: _Policy) -> None:
+        self.of = {name: value.detach().numpy() for name, value in network.named_parameters()}
+        self.state = self.cell = np.zeros_like(self.of["first"])
+        self._step(self.of["first"])
+
+    def chances(self, kind: int, tokens: list[int]) -> np.ndarray:
+        """Of these tokens, for the next decision."""
+        logits = self.of["heads"][kind, tokens] @ self.state + self.of["biases"][kind, tokens]
+        odds = np.exp(logits.astype(float) - logits.max())
+        return odds / odds.sum()
+
+    def read(self, kind: int, token: int) -> None:
+        """Take in what was chosen."""
+        self._step(self.of["chosen"][kind, token])
+
+    def _step(self, inputs: np.ndarray) -> None:
+        of = self.of
+        gates = of["lstm.weight_ih_l0"] @ inputs + of["lstm.bias_ih_l0"]
+        gates = gates + of["lstm.weight_hh_l0"] @ self.state + of["lstm.bias_hh_l0"]
+        enter, keep, new, show = np.split(gates, 4)
+        self.cell = _sigmoid(keep) * self.cell + _sigmoid(enter) * np.tanh(new)
+        self.state = _sigmoid(show) * np.tanh(self.cell)
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * values))
 
 
 def _token(decision: Decision, choice: int) -> int:
@@ -149,8 +168,3 @@ def _token(decision: Decision, choice: int) -> int:
     if decision.kind in ("first parent", "second parent"):
         return decision.block - choice - 1
     return choice - OFFSETS[0] if decision.kind == "offset" else choice
-
-
-def _walked(space: Space, row: Choices) -> list[tuple[Decision, int]]:
-    rest = iter(row)
-    return space.walk(lambda decision: next(rest))

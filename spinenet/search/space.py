@@ -268,6 +268,12 @@ class Space:
         return _assign(list(levels), Counter(self.intermediates), offsets)
 
 
+def walked(space: Space, row: Choices) -> list[tuple[Decision, int]]:
+    """Every decision of a space with what a complete row makes of it."""
+    rest = iter(row)
+    return space.walk(lambda decision: next(rest))
+
+
 def _assign(levels: list[int], left: Counter[int], offsets: Sequence[int]) -> list[int] | None:
     """For each level a base level of `left`, each used as often as it is there, or None."""
     if not levels:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.compose import Changes
-from experiments.executors.local import run_cells
+from experiments.executors import local, run_cells
 from experiments.grid import make_plan, paper_values
+from experiments.runtime import Runtime
 from experiments.store import Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile
-from experiments.training import Runtime
 
 
 def smoke_cells(
@@ -33,5 +33,5 @@ def run_grid(study: Study, grid: list[Cell], store: Store) -> list[tuple[str, st
         if event["kind"] in ("start", "done", "failed"):
             events.append((cell.variant, event["kind"]))
 
-    run_cells(missing, store, runtimes, 2, watch)
+    run_cells(local, missing, store, runtimes, 2, watch)
     return events

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from experiments.bench import contest as contests
 from experiments.bench import measure as measuring
-from experiments.bench import report
+from experiments.bench import report, step
 from experiments.bench.contest import Benchmark, Contest, Settings, Side, Skipped
 from experiments.bench.detectors import Workload, draw
 from experiments.bench.input import OurInput, TheirInput
@@ -225,6 +225,18 @@ def test_speed_writes_the_page(run, tmp_path):
     assert code == 0
     assert "4.00 (3.50 to 4.50)" in page.read_text()
     assert "old" not in page.read_text()
+
+
+def test_precisions_have_files_of_their_own(tmp_path):
+    usual = write(tmp_path, recorded())
+    narrow = write(tmp_path, recorded(settings=replace(Settings(), precision="bf16")))
+    assert (usual.name, narrow.name) == ("step.json", "step-bf16.json")
+    assert "### A step in bf16" in report.to_markdown(list(read_all(tmp_path)))
+
+
+def test_in_bf16_the_step_is_also_held_against_float32():
+    names = [c.name for c in step.contests(replace(QUICK, precision="bf16"))]
+    assert "RetinaNet R50-FPN, step, against theirs in float32" in names
 
 
 def test_toy_sizes_are_no_measurement(run, tmp_path):

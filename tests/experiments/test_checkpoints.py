@@ -23,11 +23,12 @@ from experiments.checkpoints import FOLDER, KEPT, Checkpoints, latest
 from experiments.leases import LeaseLostError
 from experiments.module import DetectionModule
 from experiments.recipe import Recipe
+from experiments.runtime import Runtime
 from experiments.single import compose_recipe
 from experiments.stopping import Stopped
 from experiments.store import Store, read_result
 from experiments.subprocesses import environment
-from experiments.training import Runtime, train
+from experiments.training import train
 from experiments.weights import WEIGHTS
 from tests.experiments.conftest import TINY
 
@@ -220,7 +221,8 @@ import json, os, signal, sys
 from pathlib import Path
 from experiments.compose import from_tree
 from experiments.stopping import Stopped
-from experiments.training import Runtime, train
+from experiments.runtime import Runtime
+from experiments.training import train
 
 recipe = from_tree(json.loads(sys.argv[1]), origin="test")
 signal.signal(signal.SIGINT, signal.default_int_handler)

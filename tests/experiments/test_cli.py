@@ -14,7 +14,8 @@ from experiments.study import PaperValue
 
 COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
 COMMANDS += ["show", "predict", "export", "import", "bench", "speed", "ledger", "compare"]
-COMMANDS += ["search", "search-report", "dashboard", "data prepare", "doctor"]
+COMMANDS += ["search", "search-report", "search-spaces", "search-table", "search-contest"]
+COMMANDS += ["dashboard", "data prepare", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,11 +1,13 @@
 """The documentation builds without a warning, and no page shows a command that does not exist.
 
 Every line `$ command` of a `console` block is looked at: its program, its options, its targets.
-Blocks under `<!-- runs as it stands -->` need nothing but this repository and are run.
+Blocks under `<!-- runs as it stands -->` need nothing but this repository and are run. Commands
+within sentences, at the heads of YAML files and in notebooks are looked at, too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -22,6 +25,9 @@ from experiments.cli import application
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- runs as it stands -->\n)?```console\n(.*?)```", re.DOTALL)
+MENTION = re.compile(r"`(?:spinenet\s+([^`]+)|(--[a-z-]+)[^`]*)`")  # a command, or an option alone
+HEADS = [*ROOT.glob("ablations/*.yaml"), *ROOT.glob("experiments/*/*.yaml")]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 USAGE = typer.BadParameter.__mro__[1]  # what a wrong option or command raises
 PACKAGE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -99,6 +105,81 @@ def test_what_is_marked_to_run_runs(run, monkeypatch, page, line):
     code, out, err = run(*words(line)[1:])
     assert (code, err) == (0, "")
     assert out.strip()
+
+
+def mentions() -> list[tuple[str, str]]:
+    """(file, paragraph or row of a table) that names a command within a sentence; one of those that
+    name the same.
+    """
+    found = {}
+    for page in [*PAGES, *NOTEBOOKS]:
+        text = page.read_text()
+        if page in NOTEBOOKS:
+            cells = [c for c in json.loads(text)["cells"] if c["cell_type"] == "markdown"]
+            text = "\n\n".join("".join(cell["source"]) for cell in cells)
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        parts = [p for p in re.split(r"\n\n|\n(?=\|)", prose) if re.search(r"`spinenet\s", p)]
+        found |= {(page.name, *MENTION.findall(part)): (page.name, part) for part in parts}
+    return list(found.values())
+
+
+def options(command: Any) -> set[str]:
+    """Of a command, or of all commands of a group."""
+    below = (options(c) for c in getattr(command, "commands", {}).values())
+    return {o for parameter in command.params for o in parameter.opts}.union(*below)
+
+
+def meant(mention: str) -> Any:
+    """The command that is named. Raises where there is none."""
+    command, rest = typer.main.get_command(application()), mention.split()
+    while hasattr(command, "commands"):
+        context = command.context_class(command, info_name="spinenet")
+        _, command, rest = command.resolve_command(context, rest)
+    return command
+
+
+def check_mentions(text: str) -> None:
+    """Every command of a paragraph exists and has the options that it is named with; an option
+    alone is that of some command.
+    """
+    every = options(typer.main.get_command(application()))
+    for command, option in MENTION.findall(text):
+        known = options(meant(command)) if command else every
+        given = {part.partition("=")[0] for part in [*command.split(), option] if part[:2] == "--"}
+        assert given <= known, text
+
+
+@pytest.mark.parametrize(("page", "text"), mentions())
+def test_every_command_within_a_sentence_exists(page, text):
+    check_mentions(text)  # raises
+    assert page
+
+
+@pytest.mark.parametrize(
+    "text", ["`spinenet tabel`", "`spinenet table --figur`", "`spinenet plan`, `--nothing`"]
+)
+def test_a_mention_of_what_does_not_exist_is_found(text):
+    with pytest.raises((USAGE, AssertionError)):
+        check_mentions(text)
+
+
+def test_every_command_at_the_head_of_a_file_or_in_a_notebook_exists():
+    heads = re.findall(r"^# (spinenet .*)$", "\n".join(p.read_text() for p in HEADS), re.MULTILINE)
+    cells = [c for p in NOTEBOOKS for c in json.loads(p.read_text())["cells"]]
+    shown = [line[2:].strip() for c in cells for line in c["source"] if line.startswith("$ ")]
+    assert len(heads) > 5
+    assert len(shown) >= 3
+    for line in heads + shown:
+        check(line)
+
+
+def test_no_command_hides_in_a_block_of_another_kind():
+    for page in PAGES:
+        kinds = re.findall(r"^\s*```(\S*)", page.read_text(), re.MULTILINE)
+        assert set(kinds) <= {"console", "yaml", "python", ""}, page.name
+        blocks = re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)
+        lines = [line for kind, block in blocks for line in block.splitlines() if kind != "console"]
+        assert not [line for line in lines if re.match(r"\s*\$? ?(spinenet|make|pip) ", line)]
 
 
 def test_some_blocks_are_marked_to_run():

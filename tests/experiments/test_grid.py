@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 from experiments import tables
 from experiments.counting import longest_first
 from experiments.errors import UserError
-from experiments.executors.local import default_workers, run_cells
+from experiments.executors import local, run_cells
+from experiments.executors.local import default_workers
 from experiments.grid import collect, make_plan
+from experiments.runtime import Runtime
 from experiments.store import Store, read_result, write_failure, write_result
 from experiments.study_file import load_study
-from experiments.training import Runtime
 from tests.experiments.helpers import run_grid, smoke_cells
 
 
@@ -77,7 +78,7 @@ def test_a_run_that_dies_without_a_word_is_a_failure(tmp_path, monkeypatch):
             pid = json.loads(lease.read_text())["pid"]
             os.kill(pid, signal.SIGKILL)
 
-    run_cells([cell], store, {cell.run_id: Runtime(wandb="disabled")}, 1, watch)
+    run_cells(local, [cell], store, {cell.run_id: Runtime(wandb="disabled")}, 1, watch)
     failure = store.failure(cell.run_id)
     assert seen[-1] == "failed"
     assert failure is not None

@@ -155,6 +155,21 @@ class TestNumbers:
         blocks["value"] = (1, 2, 4, 4, 3, 1)
         assert self.judged(changed(NUMBER, **blocks)).status == "differs"
 
+    @pytest.mark.parametrize(
+        ("part", "value", "status", "found"),
+        [
+            ("scale permutations", 435456000, "exact", "435456000"),
+            ("scale permutations", 435456001, "differs", "435456000"),
+            ("cross-scale connections", 8.3497e20, "exact", "8.349"),
+            ("cross-scale connections", 8.3496e20, "differs", "8.349"),
+        ],
+    )
+    def test_sizes_of_the_space_agree_by_their_printed_digits(self, part, value, status, found):
+        facts = {"quantity": "networks", "model": f"{part}, 15 blocks", "variant": ""}
+        entry = self.judged(changed(NUMBER, value=value, **facts))
+        assert entry.status == status
+        assert entry.found.startswith(found)
+
     def test_printed_names_are_those_of_import(self):
         names = {n.model for n in BOOK.numbers if n.variant.startswith(("one", "two", "mob"))}
         known = {name for name in names if zoo_name(name) in zoo.MODELS}
@@ -221,6 +236,10 @@ class TestLedger:
         assert {e.status for e in rows if "SP18" not in e.subject and "SP39" not in e.subject} == {
             "exact"
         }
+
+    def test_the_sizes_of_the_space_are_the_printed_ones(self, empty):
+        sizes = [e for e in empty.numbers if e.quantity == "networks"]
+        assert [e.status for e in sizes] == ["exact"] * 4
 
     def test_the_page_is_that_of_the_committed_results(self):
         stores = [Store(ROOT / "results" / name) for name in ("embedded", "embedded-long")]

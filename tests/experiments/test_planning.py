@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from datamodules import CocoFolderConfig, ImageFolderConfig, INaturalistConfig
 from experiments import probe
 from experiments.budget import choose
-from experiments.cli.options import parse_duration
+from experiments.durations import parse_duration
 from experiments.errors import UserError
-from experiments.executors.local import run_cells
+from experiments.executors import local, run_cells
 from experiments.grid import make_plan, runtimes
 from experiments.planning import duration, scaled
 from experiments.pricing import Price, measured_speeds, price_runs
@@ -249,7 +249,7 @@ def test_after_its_time_a_grid_starts_no_run_and_ends_those_under_way(tmp_path):
     study, store = load_study("ladder"), Store(tmp_path)
     grid = smoke_cells(study)[:2]
     of_run = runtimes([(study, grid)], grid, wandb="disabled")
-    left = run_cells(grid, store, of_run, 1, lambda cell, event: None, max_seconds=0.5)
+    left = run_cells(local, grid, store, of_run, 1, lambda cell, event: None, max_seconds=0.5)
     assert left == [grid[1]]
     result = store.result(grid[0].run_id)
     assert result is not None

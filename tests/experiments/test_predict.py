@@ -39,9 +39,9 @@ def test_boxes_are_the_networks_in_the_pictures_own_pixels(weights_file: Path, t
     assert len(found) == expected > 0
     for one, box, score, label in zip(found, boxes[0], scores[0], labels[0], strict=False):
         x, y, w, h = one.bbox
-        # 64 network pixels show 160 of the picture's.
-        assert [x, y, x + w, y + h] == pytest.approx([v * 2.5 for v in box.tolist()], abs=1e-3)
-        assert one.score == pytest.approx(score.item())
+        # 64 network pixels show 160 of the picture's; folded norms round otherwise.
+        assert [x, y, x + w, y + h] == pytest.approx([v * 2.5 for v in box.tolist()], abs=1e-2)
+        assert one.score == pytest.approx(score.item(), rel=1e-4)
         assert (one.category_id, one.name) == [(3, "red"), (7, "orange")][int(label) - 1]
         assert 0 <= x <= x + w <= 160.001
         assert 0 <= y <= y + h <= 100.001

@@ -9,7 +9,8 @@ import pytest
 
 from experiments.module import NonFiniteLossError
 from experiments.progress import FILE, Progress, ProgressFile, read_progress
-from experiments.training import Runtime, train
+from experiments.runtime import Runtime
+from experiments.training import train
 
 HALF = Progress(
     step=60, total=100, batch_size=8, begun=1000.0, begun_at_step=20, updated=1010.0, metric="AP"

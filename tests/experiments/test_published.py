@@ -17,10 +17,12 @@ from experiments.compose import Changes, from_tree
 from experiments.networks import build
 from experiments.optimizer import schedule
 from experiments.recipe import Recipe
+from experiments.runtime import Runtime
+from experiments.stopping import Stop
 from experiments.study import Cell, Selection, Study, Variant, cells, own_source, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tasks import datamodule, make_module
-from experiments.training import Runtime, _trainer
+from experiments.training import Hold, _trainer
 from tests.experiments.published_data import write_coco, write_imagenet, write_inaturalist
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "reference" / "schedules.json").read_text())
@@ -164,7 +166,7 @@ def test_every_recipe_trains_a_step_on_the_published_layouts(study, sources, tmp
         stop = AfterOneStep()
         folder = tmp_path / cell.run_id
         folder.mkdir()
-        trainer, _ = _trainer(recipe, folder, Runtime("cpu"), [stop], [])
+        trainer, _ = _trainer(recipe, Hold(folder, None, Stop()), Runtime("cpu"), [stop], [])
         trainer.fit(module, datamodule=data)
         assert trainer.global_step == 1
         steps = data.batches_per_epoch * expected["warmup_epochs"]

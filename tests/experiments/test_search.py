@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,68 +12,15 @@ import pytest
 
 from experiments.counting import counts
 from experiments.errors import UserError
-from experiments.recipe import to_tree
+from experiments.inspection import check_study
 from experiments.search.candidates import LOST, Search, Tried
-from experiments.search.config import SearchConfig, hold, read_config
+from experiments.search.config import hold, read_config
+from experiments.search.proxy import counted
 from experiments.search.report import best_so_far, front, level_shares, standings
-from experiments.store import Failure, Result, Store, write_failure, write_result
-from experiments.study import Cell
+from experiments.store import Failure, Store, write_failure
 from spinenet import genotype as genotypes
 from spinenet.search.space import space
-
-CONFIG = SearchConfig(space="fish", controller="evolution", samples=60, lag=3, profile="smoke")
-
-
-def worth(cell: Cell) -> float:
-    """A made-up AP that follows from the network."""
-    return int(cell.run_id[:4], 16) / 1000
-
-
-def finish(store: Store, cell: Cell) -> None:
-    """Write the result of a run that was never made."""
-    recipe = to_tree(cell.recipe)
-    numbers = dict.fromkeys(("macs_b", "params_m", "seconds", "train_seconds"), 1.0)
-    result = Result(
-        run_id=cell.run_id,
-        name=cell.recipe.name,
-        seed=0,
-        metrics={"AP": worth(cell)},
-        num_classes=11,
-        images_per_second=1.0,
-        images_seen=1,
-        data_fingerprint="x",
-        recipe=recipe,
-        environment={},
-        **numbers,
-    )
-    write_result(store.folder(cell.run_id, cell.recipe.name), result)
-
-
-def carried_out(
-    search: Search, workers: int, rng: np.random.Generator, stop_after: int | None = None
-) -> list[str]:
-    """Run a search with workers that end in any order; the runs in the order of their start."""
-    pending: Iterator[Cell | None] = search.cells()
-    running: list[Cell] = []
-    started: list[str] = []
-    is_over = False
-    while not is_over or running:
-        while len(running) < workers and not is_over:
-            try:
-                cell = next(pending)
-            except StopIteration:
-                is_over = True
-                break
-            if cell is None:
-                assert running, "nothing runs, and nothing may start"
-                break
-            running.append(cell)
-            started.append(cell.run_id)
-            if stop_after is not None and len(started) > stop_after:
-                return started
-        if running:
-            finish(search.store, running.pop(int(rng.integers(len(running)))))
-    return started
+from tests.experiments.search_helpers import CONFIG, carried_out
 
 
 @pytest.fixture
@@ -125,7 +72,7 @@ def test_a_network_over_the_limit_is_worth_nothing_and_not_trained(store):
     config = replace(CONFIG, controller="random", samples=8)
     free = Search(config, store)
     carried_out(free, 1, np.random.default_rng(0))
-    sizes = [counts(tried.candidate.cell.recipe).macs_b * 1e3 for tried in free.tried]
+    sizes = [counts(*counted(tried.candidate.cell.recipe)).macs_b * 1e3 for tried in free.tried]
     limit = float(np.median(sizes))
     search = Search(replace(config, macs_m=limit), store)
     assert carried_out(search, 1, np.random.default_rng(0)) == []  # the others are known
@@ -203,13 +150,16 @@ class TestReport:
         )
 
 
-def test_a_search_on_the_command_line(run, tmp_path):
+@pytest.mark.parametrize("mode", [(), ("--asynchronous",)])
+def test_a_search_on_the_command_line(run, tmp_path, mode):
     where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
-    asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--lag", "2")
+    asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--lag", "2", *mode)
     code, out, _ = run(*asked, "--controller", "random", "--samples", "3", "--json", *where)
     assert code == 0
     first = json.loads(out)
     assert first["tried"] == len(first["best_so_far"]) == 3
+    assert first["pace"]["runs"] == 3
+    assert 0 < first["pace"]["outside_runs"] < first["pace"]["outside_training"] < 1
     code, out, _ = run(
         "search-report", "mine", "--json", "--export", tmp_path / "mine.yaml", *where
     )
@@ -237,3 +187,12 @@ def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_
     code, out, _ = run(*asked, "--json", *where)
     assert code == 0
     assert json.loads(out)["best_so_far"] == [LOST] * 3
+
+
+def test_the_study_of_our_search_compares_at_equal_multiply_adds():
+    checked = check_study("search", "embedded")
+    assert list(checked["unpublished"]) == ["found"]
+    for size in ("macs_m", "full_macs_b"):
+        found = {row["variant"]: row[size] for row in checked["variants"]}
+        for name, macs in found.items():
+            assert macs == pytest.approx(found["spinenet-49"], rel=0.02), (name, size)

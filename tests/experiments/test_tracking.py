@@ -16,12 +16,13 @@ from wandb.proto import wandb_internal_pb2
 from experiments.callbacks import BestWeights
 from experiments.module import NonFiniteLossError, TaskModule
 from experiments.recipe import to_tree
+from experiments.runtime import Runtime
 from experiments.scoring import Scores
 from experiments.single import compose_recipe, evaluate_weights
 from experiments.store import read_result
 from experiments.study import PaperValue
 from experiments.tracking import HistoryLogger, choose_mode
-from experiments.training import Runtime, train
+from experiments.training import train
 
 BLOCK = 32768
 LAST = 4

@@ -19,9 +19,10 @@ from experiments.leases import lock
 from experiments.module import DetectionModule, NonFiniteLossError
 from experiments.networks import build, compile_network
 from experiments.recipe import Recipe
+from experiments.runtime import Runtime
 from experiments.single import compose_recipe, evaluate_weights, train_one
 from experiments.store import Store, read_result
-from experiments.training import Runtime, train
+from experiments.training import train
 
 QUIET = Runtime(accelerator="cpu", wandb="disabled")
 

@@ -16,11 +16,12 @@ from experiments import tracking, uploading
 from experiments.compose import Changes
 from experiments.errors import UserError
 from experiments.executors.local import PRELOADED
+from experiments.runtime import Runtime
 from experiments.store import Store, read_result
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study
 from experiments.tracking import SafeWandbLogger
-from experiments.training import Runtime, train
+from experiments.training import train
 from tests.experiments.wandb_server import Server, wandb_server
 
 ROOT = Path(__file__).parents[2]

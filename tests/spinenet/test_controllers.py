@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from spinenet.search.controllers import Controller, RandomSearch, RegularisedEvolution, mutate
-from spinenet.search.policy import PolicyGradient
-from spinenet.search.space import Choices, space
+from spinenet.search.policy import KINDS, PolicyGradient, _Reader, _token
+from spinenet.search.space import Choices, space, walked
 
 MADE = {"random": RandomSearch, "evolution": RegularisedEvolution, "policy": PolicyGradient}
 SEEDS, SAMPLES = range(5), 200
@@ -72,6 +73,26 @@ def test_learning_beats_chance_where_there_is_something_to_learn(kind):
         for name in (kind, "random")
     }
     assert stats.ttest_rel(late[kind], late["random"], alternative="greater").pvalue < 0.001
+
+
+def test_a_policy_draws_by_the_chances_that_it_learns_from():
+    where = space("spinenet")
+    policy = PolicyGradient(where, seed=1)
+    for number in range(12):  # three steps, so that the chances are no longer even
+        policy.tell(policy.ask(number), float(number % 5))
+    rows = [policy.ask(number) for number in range(100, 104)]
+    with torch.no_grad():
+        learned, _ = policy._evaluated(rows)
+    for row, logarithm in zip(rows, learned.tolist(), strict=True):
+        reader, drawn = _Reader(policy.network), 0.0
+        for decision, choice in walked(where, row):
+            kind = KINDS.index(decision.kind)
+            chances = reader.chances(kind, [_token(decision, o) for o in decision.options])
+            drawn += float(np.log(chances[decision.options.index(choice)]))
+            reader.read(kind, _token(decision, choice))
+        assert drawn == pytest.approx(logarithm, rel=1e-4)
+    even = sum(-np.log(len(decision.options)) for decision, _ in walked(where, rows[0]))
+    assert learned[0] != pytest.approx(even, rel=1e-3)
 
 
 def test_a_tournament_larger_than_the_population_is_refused():

@@ -14,7 +14,8 @@ import pytest
 from experiments.dashboard.export import export
 from experiments.leases import lock
 from experiments.store import Failure, write_failure
-from tests.experiments.dashboard.conftest import ROOT, STORES
+from tests.experiments.dashboard.conftest import FISH, ROOT, STORES, carry_out, end
+from tests.experiments.dashboard.test_outlook import begun_ladder, tell_progress
 from tests.experiments.dashboard.test_server import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -23,7 +24,7 @@ CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 PAGES = ["index.html", "study/ladder.html", "run/b6e7c85b642f.html", "model/r0-sp53.html"]
-PAGES += ["ledger.html", "runs.html", "models.html"]
+PAGES += ["ledger.html", "runs.html", "models.html", "searches.html", "search/evolved.html"]
 PATIENT_MS = 120_000
 
 
@@ -49,9 +50,9 @@ def tab(browser) -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[str]:
-    """The committed results, live."""
-    with serving(STORES) as server:
+def served(searched) -> Iterator[str]:
+    """The committed results and two searches, live."""
+    with serving([*STORES, searched / "runs"], [searched / "searches"]) as server:
         yield server.url
 
 
@@ -103,9 +104,9 @@ def test_a_count_of_the_overview_opens_the_ledger_at_that_status(tab, served):
     count = line.locator("td a").inner_text()
     follow(tab, line.locator("td a"))
     assert tab.url.endswith("ledger.html#status=contradicted")
-    assert len(column(tab, "#ledger", 5)) == int(count)
+    assert len(column(tab, "#ledger", 2)) == int(count)
     tab.get_by_label("Status").select_option("")
-    assert len(column(tab, "#ledger", 5)) > 500
+    assert len(column(tab, "#ledger", 2)) > 500
 
 
 def barriers(tab) -> list[tuple[str, str]]:
@@ -210,3 +211,103 @@ def test_a_page_keeps_its_order_and_filter_when_a_run_changes(tab, tmp_path, wri
         tab.wait_for_selector("text=d-run", timeout=PATIENT_MS)
         assert column(tab, "#all-runs", 1) == ["d-run", "b-run", "a-run"]
         assert tab.evaluate("document.activeElement.dataset.filter") == "all-runs"
+
+
+def test_the_ledger_is_chosen_by_table_and_the_choice_is_an_address(tab, served):
+    tab.goto(f"{served}ledger.html")
+    tab.get_by_label("Where").select_option("table-2")
+    there = column(tab, "#ledger", 7)
+    assert set(there) == {"table 2"}
+    tab.get_by_label("Status").select_option("exact")
+    both = column(tab, "#ledger", 2)
+    assert 0 < len(both) < len(there)
+    tab.goto("about:blank")
+    tab.go_back()
+    tab.reload()
+    assert column(tab, "#ledger", 2) == both
+
+
+def point_at(tab, chart, share: float) -> None:
+    """Put the pointer onto a chart, so far from left to right."""
+    svg = chart.locator("svg").first
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
+
+
+def test_a_curve_can_be_read_off_and_hidden(tab, served):
+    tab.goto(f"{served}searches.html")
+    chart = tab.locator("figure.chart").first
+    point_at(tab, chart, 0.9)
+    told = chart.locator(".value").all_inner_texts()
+    assert len(told) == 2
+    assert all(float(text) > 0 for text in told)
+    assert chart.locator(".cursor").get_attribute("visibility") is None
+    tab.mouse.move(0, 0)
+    assert chart.locator(".value").all_inner_texts() == ["", ""]
+    name = chart.get_by_role("button", name="random")
+    name.click()
+    assert chart.locator("path.line.off").count() == 1
+    assert name.get_attribute("aria-pressed") == "false"
+    name.press("Enter")
+    assert chart.locator("path.line.off").count() == 0
+
+
+def test_a_value_read_off_is_that_of_the_table(tab, served):
+    tab.goto(f"{served}search/evolved.html")
+    chart = tab.locator("figure.chart").first
+    point_at(tab, chart, 0.99)
+    best = max(float(text) for text in column(tab, "#candidates", 4) if text)
+    assert float(chart.locator(".value").inner_text()) == pytest.approx(best, rel=0.005)
+    assert chart.locator(".at").text_content() == "7"  # samples
+
+
+def test_candidates_sort_and_filter_and_lead_to_their_runs(tab, served):
+    tab.goto(f"{served}search/evolved.html")
+    tab.get_by_label("State").select_option("complete")
+    assert len(column(tab, "#candidates", 1)) == 7
+    tab.get_by_role("button", name="AP", exact=True).click()
+    rewards = [float(text) for text in column(tab, "#candidates", 4)]
+    assert rewards == sorted(rewards)
+    follow(tab, tab.locator("#candidates tbody tr:visible a").last)
+    assert tab.locator("img").evaluate("image => image.decode().then(() => image.width)") > 100
+    follow(tab, tab.get_by_role("link", name="search evolved"))
+    assert tab.locator("h1").inner_text() == "evolved"
+
+
+def test_a_search_is_followed_without_reloading(tab, tmp_path, a_result):
+    search = carry_out(tmp_path, "mine", FISH, a_result, ends=2)
+    with serving([tmp_path / "runs"], [tmp_path / "searches"]) as server:
+        tab.goto(f"{server.url}search/mine.html")
+        tab.evaluate("window.neverReloaded = true")
+        assert "2 of 12 samples" in tab.locator("#page").inner_text()
+        end(search.store, search.asked[2].cell, a_result)
+        tab.wait_for_selector("text=3 of 12 samples", timeout=PATIENT_MS)
+        assert tab.locator("#candidates tbody tr").count() == 3 + FISH.lag
+        assert tab.evaluate("window.neverReloaded")
+
+
+def test_how_long_it_still_takes_is_told_anew_without_reloading(tab, tmp_path, a_result):
+    folder = begun_ladder(tmp_path, a_result)
+    with serving([tmp_path]) as server, lock(folder):
+        tell_progress(folder, 300, 60.0)
+        for path, place in (("study/ladder.html", "[data-left]"), ("index.html", "[data-cell-of]")):
+            tell_progress(folder, 300, 60.0)
+            tab.goto(server.url + path)
+            told = tab.locator(place).first.text_content()
+            assert "10 min" in told
+            tell_progress(folder, 310, 6200.0)  # it has become slow
+            changed = f"told => document.querySelector('{place}').textContent !== told"
+            tab.wait_for_function(changed, arg=told, timeout=PATIENT_MS)
+
+
+def test_two_runs_that_are_ticked_can_be_compared(tab, served):
+    tab.goto(f"{served}runs.html")
+    boxes = tab.get_by_role("checkbox")
+    for k in (0, 1, 2):  # the last two count
+        boxes.nth(k).check()
+    assert not boxes.nth(0).is_checked()
+    follow(tab, tab.get_by_role("link", name="compare these two"))
+    assert tab.locator("h1").inner_text() == "Two runs compared"
+    assert barriers(tab) == []
+    assert tab.locator("#compared-metrics tbody tr").count() > 10

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 
 
-def test_the_export_is_the_site_and_names_no_address(run, write, tmp_path):
+def test_the_export_is_the_site_and_names_no_address(run, write, searched, tmp_path):
     write("5" * 12)
-    pages = tmp_path / "pages"
-    code, out, _ = run("dashboard", "--runs", tmp_path, "--export", pages)
+    pages, stores = tmp_path / "pages", ("--runs", tmp_path, "--runs", searched / "runs")
+    searches = ("--searches", searched / "searches")
+    code, out, _ = run("dashboard", *stores, *searches, "--export", pages)
     assert code == 0
     assert f"open {pages / 'index.html'}" in " ".join(out.split())
     written = {str(p.relative_to(pages)) for p in pages.rglob("*") if p.is_file()}
     assert {"index.html", "run/555555555555.html", "static/dashboard.js"} <= written
+    assert {"searches.html", "search/evolved.html", "search/evolved.svg"} <= written
     for path in pages.rglob("*.html"):
         text = path.read_text()
         assert 'data-live="no"' in text

@@ -21,12 +21,14 @@ from experiments.dashboard.site import Site
 from experiments.dashboard.snapshot import Snapshot
 from experiments.errors import UserError
 from experiments.leases import lock
+from experiments.ledger.checkpoints import CheckpointScores
 from experiments.ledger.report import make_ledger
 from experiments.recipe import to_tree
+from experiments.runtime import Runtime
 from experiments.store import Failure, Store, write_failure, write_result
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study
-from experiments.training import Runtime, train
+from experiments.training import train
 from tests.experiments.dashboard.conftest import STORES
 from tests.experiments.dashboard.reading import Element, read, row_of
 from tests.experiments.helpers import smoke_cells
@@ -129,6 +131,44 @@ def test_the_overview_counts_the_ledger(site, every_page):
     )
     assert sum(shown.values()) == len(made.entries)
     assert sorted(shown.values()) == sorted(expected.values())
+
+
+def test_scores_of_an_imported_checkpoint_settle_lines_of_the_ledger(tmp_path):
+    plain = [row["status"].words for row in ledger_rows(Site([tmp_path]), "SpineNet-49")]
+    assert "✓ confirmed" not in plain
+    scores = CheckpointScores(
+        metrics={"AP": 42.85},
+        pictures=5000,
+        model="spinenet-49",
+        task="retinanet",
+        code_base="tensorflow/tpu",
+        activation="relu",
+        side=640,
+    )
+    site = Site([tmp_path], scores=[scores])
+    settled = [
+        row for row in ledger_rows(site, "SpineNet-49") if "confirmed" in row["status"].words
+    ]
+    assert settled
+    assert {row["found"].words for row in settled} == {"42.85"}
+    assert "the scores of 1 imported checkpoint" in page(site, "ledger.html").words
+    caption = next(c.words for c in page(site, "index.html").all("caption") if "printed" in c.words)
+    line = row_of(page(site, "index.html"), caption, "✓ confirmed")
+    assert line["lines"].words == str(sum(r["status"].words == "✓ confirmed" for r in settled))
+
+
+def ledger_rows(site: Site, model: str) -> list[dict[str, Element]]:
+    (table,) = (t for t in page(site, "ledger.html").all("table"))
+    columns = [th.words for th in table.all("thead")[0].all("th")]
+    lines = [dict(zip(columns, r.children, strict=True)) for r in table.all("tbody")[0].all("tr")]
+    return [line for line in lines if line["what"].words.startswith(model)]
+
+
+def test_the_ledgers_lines_are_counted_by_table(every_page):
+    parsed = every_page["ledger.html"]
+    places = Counter(r.children[-1].words for r in parsed.all("tbody")[0].all("tr"))
+    (choice,) = (s for s in parsed.all("select") if s.attributes["data-key"] == "place")
+    assert [o.words for o in choice.all("option")[1:]] == [f"{p} ({n})" for p, n in places.items()]
 
 
 def mark(status: str) -> str:
@@ -343,3 +383,48 @@ def test_two_thousand_runs_do_not_slow_a_page(large):
         assert large.page(path) is not None
         assert time.process_time() - start < most_s, path
     assert len(large.view().snapshot.runs) == 2000
+
+
+PAIR = "compare/abae0cde6d11-b6e7c85b642f"
+
+
+def test_two_runs_are_compared_where_they_are_served(site):
+    live = Site(STORES, is_live=True)
+    parsed = page(live, f"{PAIR}.html")
+    for name in ("AP", "AP50", "MACs M"):
+        row = row_of(parsed, "Metrics on validation in percent, size and speed", name)
+        a, b, more = (float(row[k].words.replace("−", "-")) for k in ("A", "B", "B − A"))
+        assert more == pytest.approx(b - a, abs=0.0101)
+    found = [live.view().snapshot.runs[i].record.result for i in PAIR[8:].split("-")]
+    row = row_of(parsed, "Metrics on validation in percent, size and speed", "AP")
+    assert [row[k].words for k in "AB"] == [f"{result.metrics['AP']:.2f}" for result in found]
+    assert "model.backbone.kind" in parsed.words
+    assert {f.words.partition(" ")[0] for f in parsed.all("figcaption")} >= {"loss"}
+    assert not parsed.all("img")  # a ResNet has no genotype to be drawn beside the other
+    assert site.page(f"{PAIR}.html") is None  # an export would have to have all pairs
+
+
+def test_two_networks_are_drawn_against_each_other():
+    live = Site(STORES, is_live=True)
+    path = "compare/797ba2132d9c-b6e7c85b642f"
+    (drawing,) = page(live, f"{path}.html").all("img")
+    assert drawing.attributes["src"] == f"/{path}.svg"
+    drawn = live.page(f"{path}.svg")
+    assert drawn is not None
+    assert drawn.content_type == "image/svg+xml"
+    assert live.page(f"{PAIR}.svg") is None
+
+
+@pytest.mark.parametrize("pair", ["0" * 12 + "-b6e7c85b642f", "b6e7c85b642f", "x-y", ""])
+def test_only_complete_runs_are_compared(pair):
+    assert Site(STORES, is_live=True).page(f"compare/{pair}.html") is None
+
+
+def test_names_of_compared_runs_stay_text(write, tmp_path):
+    odd = SCRIPT.replace("/", " ")
+    write("a" * 12, name=odd, by_class={SCRIPT: 5.0})
+    write("b" * 12, name=f"{odd}-b")
+    found = Site([tmp_path], is_live=True).page(f"compare/{'a' * 12}-{'b' * 12}.html")
+    assert found is not None
+    assert b"<script>alert" not in found.body
+    assert SCRIPT in read(found.body).text

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from experiments.leases import lock
 
 
 @contextmanager
-def serving(roots: list[Path]) -> Iterator[Server]:
+def serving(roots: list[Path], searches: Sequence[Path] = ()) -> Iterator[Server]:
     """A server of a live site on a free port."""
-    with Server(Site(roots, is_live=True), "127.0.0.1", 0) as server:
+    site = Site(roots, searches=searches, is_live=True)
+    with Server(site, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

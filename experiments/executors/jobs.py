@@ -1,0 +1,31 @@
+"""Which SLURM job has a run, and which of these jobs are still in the queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+from experiments.store import Store, write_atomically
+
+JOBS = ".slurm"  # in the folder of runs: submitit's files, and a job's number by run id
+
+
+def note_job(store: Store, run_id: str, job: str) -> None:
+    """Remember that a run was submitted as this job."""
+    write_atomically(store.root / JOBS / f"{run_id}.json", json.dumps({"job": job}))
+
+
+def queued_jobs(store: Store) -> dict[str, str]:
+    """The job by run id of all runs that wait in this user's queue or are running there; none
+    where nothing was submitted, or there is no queue to ask.
+    """
+    notes = list((store.root / JOBS).glob("*.json"))
+    if not notes or shutil.which("squeue") is None:
+        return {}
+    user = os.environ.get("USER", str(os.getuid()))
+    asked = ["squeue", "--noheader", "--array", "--format=%i", "--user", user]
+    queue = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+    submitted = {note.stem: json.loads(note.read_text())["job"] for note in notes}
+    return {run: job for run, job in submitted.items() if job in queue}

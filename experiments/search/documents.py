@@ -1,0 +1,173 @@
+"""What was found of searching as Markdown: the blocks of docs/search.md, each from stored data."""
+
+from __future__ import annotations
+
+import math
+
+from experiments.planning import duration
+from experiments.search.contest import CONTESTS, Contest, ContestName, Gain, gains, table_marks
+from experiments.search.sampling import PAPERS
+from experiments.search.table import Table
+from experiments.search.worth import Correlation, Worth, worth
+from experiments.statistics import Estimate, estimate
+from experiments.tables import markdown
+from spinenet.genotype import OUTPUT_LEVELS
+from spinenet.search.space import Space, space, spaces
+
+SPACES_BLOCK, PROXY_BLOCK = "search spaces", "search proxy"
+CONTEST_BLOCKS: dict[ContestName, str] = {name: f"search {name}" for name in CONTESTS}
+NO_TABLE = "No table is stored yet; `spinenet search-table` trains one."
+NO_CONTEST: dict[ContestName, str] = {
+    "synthetic": "Not held yet; `spinenet search-contest synthetic` does, in minutes.",
+    "replay": "Not held yet; `spinenet search-contest replay` does, once there is a table.",
+}
+PICTURES: dict[ContestName, str] = {
+    "synthetic": "![Regret of the choices, with intervals](figures/search-synthetic.svg)",
+    "replay": "![AP of the choices, with intervals](figures/search-replay.svg)",
+}
+PROXY_PICTURE = (
+    "![AP by the proxy, by a longer training, and multiply-adds](figures/search-proxy.svg)"
+)
+SPACES_HEADER = ["space", "stem", "inner blocks", "networks as the paper counts them", "rows"]
+WORTH_HEADER = ["of the proxy", "found", "how"]
+STANDINGS_HEADER = ["network", "AP by the proxy", "above so much of its space", "samples"]
+
+
+def spaces_rows() -> list[list[str]]:
+    """Each space: the levels of its stem and of its inner blocks, its size by parts, and how many
+    rows of choices it has.
+    """
+    return [_space_row(space(name)) for name in spaces()]
+
+
+def _space_row(found: Space) -> list[str]:
+    inner = found.intermediates if found.order is None else found.order[: -len(OUTPUT_LEVELS)]
+    parts = [f"{_count(count)} {name}" for name, count in found.sizes().items()]
+    levels = ["".join(map(str, some)) for some in (found.stem, inner)]
+    return [found.name, *levels, " × ".join(parts), f"1e{math.log10(found.rows()):.0f}"]
+
+
+def _count(count: int) -> str:
+    return f"{count:,}" if count < 1e10 else f"{count:.4e}"
+
+
+def contest_markdown(name: ContestName, contest: Contest | None) -> str:
+    """A contest's table, what its numbers are, and what follows."""
+    if contest is None:
+        return NO_CONTEST[name]
+    table = markdown(*contest_table(contest))
+    parts = [contest_caption(contest), table, contest_verdict(contest), PICTURES[name]]
+    return "\n\n".join(parts)
+
+
+def contest_caption(contest: Contest) -> str:
+    """What the table's numbers are."""
+    config, facts = contest.config, contest.facts
+    over = f"mean ± 95 % interval over {config.seeds} seeds"
+    if contest.optimum is not None:
+        return (
+            f"Regret of the chosen network ({contest.optimum:g} less its worth) after so many "
+            f"samples in the space `{config.space}`: {over}."
+        )
+    return (
+        f"AP of the chosen network, as the model has it, after so many samples in the space "
+        f"`{config.space}`: {over}. On {facts['networks']} networks of the space that it was not "
+        f"fitted to, the model's error is {facts['rmse']:.2f} AP (root mean square), Kendall's "
+        f"rank correlation {facts['kendall']:.2f}, and it explains "
+        f"{float(facts['explained']):.0%} of the variance. Rewards have the noise that was "
+        f"measured over seeds, {contest.noise:.2f} AP."
+    )
+
+
+def contest_table(contest: Contest) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each controller after some numbers of samples, and its gain over chance."""
+    marks = table_marks(contest.config.samples)
+    over = {gain.controller: gain for gain in gains(contest)}
+    rows = []
+    for name in contest.curves:
+        found = [estimate(_shown(contest, contest.after(name, mark))) for mark in marks]
+        gain = over.get(name)
+        last = ["", ""] if gain is None else [_number(gain.over_chance, "+"), f"{gain.p:.1g}"]
+        rows.append([name, *map(_number, found), *last])
+    return ["controller", *map(str, marks), "over chance", "p"], rows
+
+
+def _shown(contest: Contest, values: list[float]) -> list[float]:
+    return values if contest.optimum is None else [contest.optimum - value for value in values]
+
+
+def _number(value: Estimate, sign: str = "") -> str:
+    half = "" if value.half is None else f" ± {value.half:.3f}"
+    return f"{value.mean:{sign}.3f}{half}"
+
+
+def contest_verdict(contest: Contest) -> str:
+    """Who beat chance, in a sentence."""
+    told = "; ".join(f"{gain.controller} {_verdict(gain)}" for gain in gains(contest))
+    return (
+        f"After {contest.config.samples} samples: {told} (paired t-test over seeds, corrected for "
+        "both by Holm's method)."
+    )
+
+
+def _verdict(gain: Gain) -> str:
+    if gain.p >= 0.05:
+        return "cannot be told from chance"
+    return "beats chance" if gain.over_chance.mean > 0 else "is worse than chance"
+
+
+def proxy_markdown(table: Table | None) -> str:
+    """What a table says of the proxy."""
+    found = None if table is None else worth(table)
+    if table is None or found is None:
+        return NO_TABLE
+    parts = [
+        f"{found.networks} networks sampled from the spaces and {len(PAPERS)} of the paper, "
+        f"profile `{table.config.profile}`, AP in percent:",
+        markdown(WORTH_HEADER, worth_rows(found)),
+    ]
+    if found.standings:
+        parts += ["The paper's networks among the samples:", markdown(*standings_table(found))]
+    return "\n\n".join([*parts, PROXY_PICTURE])
+
+
+def worth_rows(found: Worth) -> list[list[str]]:
+    """What the proxy is worth, a line for each number that is known."""
+    rows = [
+        ["AP of a sample", f"{found.mean:.2f} ± {found.spread:.2f}", "mean, standard deviation"],
+        ["AP of the best sample", f"{found.best:.2f}", f"of {found.networks}"],
+    ]
+    if found.diverged:
+        rows.append(["runs whose loss was not finite", str(found.diverged), "their AP is 0"])
+    if found.noise is not None and found.reliability is not None:
+        rows += [
+            ["noise over seeds", f"{found.noise:.2f}", "standard deviation, pooled"],
+            ["reliability", f"{found.reliability:.2f}", "variance that another seed finds again"],
+        ]
+    rows += _correlation("rank correlation with another seed", "Kendall", found.between_seeds)
+    rows += _correlation("rank correlation with the longer training", "Kendall", found.kendall)
+    rows += _correlation("rank correlation with the longer training", "Spearman", found.spearman)
+    if found.overlap is not None:
+        rows.append(["best fifth found again", f"{found.overlap:.0%}", "20 % by chance"])
+    for part, seconds in found.seconds.items():
+        rows.append([f"time of a run, {part}", duration(seconds), "median, one process"])
+    if found.outside_training is not None:
+        share = f"{found.outside_training:.1%}"
+        rows.append(["time outside training", share, "start, data and validation of a run"])
+    return rows
+
+
+def _correlation(what: str, kind: str, found: Correlation | None) -> list[list[str]]:
+    if found is None:
+        return []
+    interval = f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+    return [[what, interval, f"{kind}, 95 % interval, {found.pairs} networks"]]
+
+
+def standings_table(found: Worth) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: where the paper's networks stand among the samples of their spaces."""
+    rows = [
+        [one.name, f"{one.ap:.2f} ({one.seeds} seeds)", f"{one.below:.0%}", str(one.samples)]
+        for one in found.standings
+    ]
+    return STANDINGS_HEADER, rows

@@ -1,0 +1,211 @@
+"""A table of trained networks: a sample of the spaces, each trained by the proxy.
+
+Some are trained with several seeds, which says how much of a reward is chance, and some by a longer
+recipe as well, which says whether the proxy ranks networks as a longer training would. A run is an
+ordinary run of the store; the table keeps of it what comparisons need, in one small file. A run
+that the file or the store has is not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from datamodules import open_data
+from experiments.errors import UserError
+from experiments.provenance import environment
+from experiments.recipe import run_id
+from experiments.search import stored
+from experiments.search.candidates import LOST, settled
+from experiments.search.proxy import base_recipe, with_genotype
+from experiments.search.sampling import PAPERS, Network, sample
+from experiments.store import Store
+from experiments.study import Cell
+
+PATH = Path("results/search/table.json")
+WAY_OUT = "restore the file, or remove it and let `spinenet search-table` make it again"
+METRIC = "AP"
+
+Part = Literal["proxy", "longer"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """What a table holds: `samples` networks beside the paper's, trained by `recipe` in `profile`;
+    of these `repeated` with `repeats` seeds, and `longer` by `long_recipe` in `long_profile` as
+    well. The paper's networks are in all parts.
+    """
+
+    samples: int = 300
+    repeated: int = 30
+    repeats: int = 3
+    longer: int = 50
+    seed: int = 0
+    recipe: str = "proxy"
+    profile: str = "proxy"
+    long_recipe: str = "retinanet"
+    long_profile: str = "embedded"
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "repeats"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)} must be at least 1")
+        for name in ("repeated", "longer"):
+            if not 0 <= getattr(self, name) <= self.samples:
+                raise UserError(
+                    f"{name} {getattr(self, name)} must be in 0 to samples, {self.samples}"
+                )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a network of the table, with its AP in percent. `seconds` are of one process,
+    `train_seconds` of them without start, data and validation; where the loss was not finite, AP is
+    0 and no time is known.
+    """
+
+    network: str
+    part: Part
+    seed: int
+    ap: float
+    seconds: float
+    train_seconds: float
+    run_id: str
+    diverged: bool = False
+    commit: str = ""
+    processor: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Networks, and the runs that there are of them. `environment` is that in which the file was
+    written.
+    """
+
+    config: TableConfig
+    environment: dict[str, Any]
+    networks: tuple[Network, ...]
+    runs: tuple[Run, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        known = {one.hash for one in self.networks}
+        for place, run in enumerate(self.runs):
+            if run.network not in known:
+                raise ValueError(f"runs.{place}.network: {run.network} is no network of the table")
+
+    def ap(self, part: Part) -> dict[str, dict[int, float]]:
+        """Network's hash → seed → AP, for networks that have a run of the part."""
+        found: dict[str, dict[int, float]] = {}
+        for run in self.runs:
+            if run.part == part:
+                found.setdefault(run.network, {})[run.seed] = run.ap
+        return found
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of the table, and which training of which network it is."""
+
+    network: Network
+    part: Part
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a table shall hold, in an order of which every beginning is a smaller table, and
+    what the file has of it.
+    """
+
+    config: TableConfig
+    networks: tuple[Network, ...]
+    entries: tuple[Entry, ...]
+    known: Mapping[str, Run]
+
+    def missing(self, store: Store) -> list[Cell]:
+        """Cells whose run neither the file nor the store has."""
+        new = [e.cell for e in self.entries if e.cell.run_id not in self.known]
+        return [cell for cell in new if settled(store, cell) is None]
+
+    def table(self, store: Store) -> Table:
+        """What there is by now."""
+        found = (self.known.get(e.cell.run_id) or _run(e, store) for e in self.entries)
+        runs = tuple(run for run in found if run is not None)
+        return Table(self.config, environment(), self.networks, runs)
+
+
+def plan(config: TableConfig, path: Path = PATH) -> Plan:
+    """What there is to do for a table, given its file if there is one.
+
+    Raises UserError where the file is of other settings.
+    """
+    before = read(path)
+    if before is not None:
+        for name, value in asdict(before.config).items():
+            if getattr(config, name) != value:
+                raise UserError(
+                    f"{path}: {name} is {value!r}, not {getattr(config, name)!r}; go on with the "
+                    "same settings, or write another file with --out"
+                )
+    networks = before.networks if before else tuple(_sampled(config))
+    known = {run.run_id: run for run in (before.runs if before else ())}
+    return Plan(config, networks, tuple(_entries(config, networks)), known)
+
+
+def read(path: Path = PATH) -> Table | None:
+    """The table in a file, validated; None where there is none."""
+    return stored.read(path, Table, WAY_OUT)
+
+
+def _sampled(config: TableConfig) -> list[Network]:
+    return sample(config.samples, config.seed, base_recipe(config.recipe, config.profile))
+
+
+def _entries(config: TableConfig, networks: Sequence[Network]) -> Iterator[Entry]:
+    """Every training of each network in turn."""
+    bases = {
+        "proxy": base_recipe(config.recipe, config.profile),
+        "longer": base_recipe(config.long_recipe, config.long_profile),
+    }
+    profiles = {"proxy": config.profile, "longer": config.long_profile}
+    prints = {part: open_data(bases[part].data.source).fingerprint for part in PARTS}
+    repeated, longer = (_chosen(n, config.samples) for n in (config.repeated, config.longer))
+    for place, network in enumerate(networks, start=-len(PAPERS)):
+        seeds = config.repeats if place < 0 or place in repeated else 1
+        wanted: list[tuple[Part, int]] = [("proxy", seed) for seed in range(seeds)]
+        wanted += [("longer", 0)] if place < 0 or place in longer else []
+        for part, seed in wanted:
+            recipe = with_genotype(bases[part], network.genotype, seed)
+            identity = run_id(recipe, prints[part])
+            cell = Cell(f"table-{part}", profiles[part], network.label, seed, recipe, identity)
+            yield Entry(network, part, cell)
+
+
+def _chosen(number: int, of: int) -> set[int]:
+    """So many places, evenly spaced: the order of networks is by chance already."""
+    return {i * of // number for i in range(number)}
+
+
+def _run(entry: Entry, store: Store) -> Run | None:
+    """What the table keeps of a run; None while its worth is not known."""
+    record = settled(store, entry.cell)
+    if record is None:
+        return None
+    result, cell = record.result, entry.cell
+    if result is None:
+        known = (entry.network.hash, entry.part, cell.seed)
+        return Run(*known, LOST, 0.0, 0.0, cell.run_id, diverged=True)
+    return Run(
+        network=entry.network.hash,
+        part=entry.part,
+        seed=cell.seed,
+        ap=round(result.metrics[METRIC], 4),
+        seconds=round(result.seconds, 2),
+        train_seconds=round(result.train_seconds, 2),
+        run_id=result.run_id,
+        commit=str(result.environment["commit"])[:10],
+        processor=str(result.environment["processor"]),
+    )
