@@ -40,10 +40,10 @@ class Chaos:
 
     store: Store
     grid: list[Cell]
-    kills: int
+    kills: int  # from outside and, where there is a chance of it, by own hand
     chance: float  # of dying at a write, as long as there are kills left
     rng: random.Random
-    pause_s: tuple[float, float]
+    pause_s: tuple[float, float]  # shortest and longest between kills
     options: tuple[str, ...] = ()
     killed: dict[str, int] = field(default_factory=lambda: {"worker": 0, "run": 0})
     workers: list[subprocess.Popen] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Chaos:
             while not self._is_done():
                 assert time.monotonic() < deadline, self.killed
                 time.sleep(self.rng.uniform(*self.pause_s))
-                if sum(self.killed.values()) < self.kills:
+                if self._has_kills:
                     self._kill()
                 gone = [w for w in self.workers if w.poll() is not None]
                 for worker in gone:
@@ -69,7 +69,7 @@ class Chaos:
                 worker.kill()
 
     def _start(self) -> subprocess.Popen:
-        chance = self.chance if sum(self.killed.values()) < self.kills else 0.0
+        chance = self.chance if self._has_kills else 0.0
         given = f"{self.store.root} {chance} {self.rng.randrange(10**6)}"
         with Path(f"{self.store.root}.log").open("a") as said:
             return subprocess.Popen(
@@ -111,6 +111,10 @@ class Chaos:
         return len(self.completed) == len(self.grid)
 
     @property
+    def _has_kills(self) -> bool:
+        return sum(self.killed.values()) + len(self.deaths) < self.kills
+
+    @property
     def deaths(self) -> list[str]:
         """Where processes ended by their own hand."""
         path = Path(f"{self.store.root}.deaths")
@@ -141,9 +145,9 @@ def assert_equal_runs(grid: list[Cell], store: Store, undisturbed: Store) -> Non
 
 def test_a_grid_survives_a_few_kills(smoke_grid, tmp_path):
     _, grid, undisturbed = smoke_grid
-    chaos = Chaos(Store(tmp_path / "runs"), grid, 3, 0.01, random.Random(1), (1.0, 4.0))
+    chaos = Chaos(Store(tmp_path / "runs"), grid, 4, 0.01, random.Random(1), (1.0, 4.0))
     chaos.run()
-    assert sum(chaos.killed.values()) == 3
+    assert sum(chaos.killed.values()) + len(chaos.deaths) >= 4
     assert_equal_runs(grid, chaos.store, undisturbed)
 
 
@@ -163,9 +167,13 @@ def test_a_grid_survives_many_kills(long_grid, tmp_path, seed):
     chosen = [word for name in VARIANTS for word in ("--only", name)]
     chosen += [word for key, value in LONG.items() for word in ("--set", f"{key}={value}")]
     store, rng = Store(tmp_path / "runs"), random.Random(seed)
-    chaos = Chaos(store, grid, 20, 0.02, rng, (0.1, 2.0), ("--seeds", "4", *chosen))
+    # As fast as this machine is now: a run is killed early, late, and sometimes not at all.
+    longest = max(result.seconds for result in undisturbed.results())
+    chaos = Chaos(store, grid, 24, 0.02, rng, (0.0, longest), ("--seeds", "4", *chosen))
     chaos.run()
     print(f"killed {chaos.killed}, and {len(chaos.deaths)} died at a write: {chaos.deaths}")
-    assert sum(chaos.killed.values()) == 20
+    assert sum(chaos.killed.values()) + len(chaos.deaths) >= 24
+    assert chaos.killed["worker"]
+    assert chaos.killed["run"]
     assert chaos.deaths
     assert_equal_runs(grid, store, undisturbed)
