@@ -32,6 +32,7 @@ from torch import Tensor
 
 from experiments.leases import Lease
 from experiments.stopping import Stop
+from experiments.store import sync
 from experiments.tracking import HISTORY, LOG_EVERY
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         if self.lease is not None:
             self.lease.confirm()
-            _sync(self.folder / HISTORY)  # no row of an earlier step may be younger than this
+            sync(self.folder / HISTORY)  # no row of an earlier step may be younger than this
         trainer.save_checkpoint(self.folder / FOLDER / f"{trainer.global_step:08d}")
         self._written = time.monotonic()
 
@@ -193,15 +194,6 @@ def _prune(folder: Path) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
-
-
-def _sync(path: Path) -> None:
-    if path.is_file():
-        handle = os.open(path, os.O_RDWR)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _any(trainer: pl.Trainer, decision: bool) -> bool:

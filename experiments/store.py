@@ -230,6 +230,15 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def sync(path: Path) -> None:
+    """Wait until what was written to a file is on disk."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def metric_values(results: Mapping[int, Result], metric: str) -> dict[int, float]:
     """One metric by seed."""
     return {seed: r.metrics[metric] for seed, r in results.items() if metric in r.metrics}

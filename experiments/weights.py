@@ -19,6 +19,7 @@ from experiments.compose import from_tree
 from experiments.errors import UserError
 from experiments.networks import build
 from experiments.recipe import Recipe, to_tree
+from experiments.store import sync
 from experiments.tasks import DataModule
 
 WEIGHTS = "weights.safetensors"
@@ -83,6 +84,7 @@ def write_weights(
         metadata["origin"] = json.dumps(origin)
     partial = path.with_suffix(".partial")
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, partial, metadata)
+    sync(partial)
     partial.replace(path)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,10 +40,10 @@ class Chaos:
 
     store: Store
     grid: list[Cell]
-    kills: int
+    kills: int  # from outside and, where there is a chance of it, by own hand
     chance: float  # of dying at a write, as long as there are kills left
     rng: random.Random
-    pause_s: tuple[float, float]
+    pause_s: tuple[float, float]  # shortest and longest between kills
     options: tuple[str, ...] = ()
     killed: dict[str, int] = field(default_factory=lambda: {"worker": 0, "run": 0})
     workers: list[subprocess.Popen] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Chaos:
             while not self._is_done():
                 assert time.monotonic() < deadline, self.killed
                 time.sleep(self.rng.uniform(*self.pause_s))
-                if sum(self.killed.values()) < self.kills:
+                if self._has_kills:
                     self._kill()
                 gone = [w for w in self.workers if w.poll() is not None]
                 for worker in gone:
@@ -68,7 +69,7 @@ class Chaos:
                 worker.kill()
 
     def _start(self) -> subprocess.Popen:
-        chance = self.chance if sum(self.killed.values()) < self.kills else 0.0
+        chance = self.chance if self._has_kills else 0.0
         given = f"{self.store.root} {chance} {self.rng.randrange(10**6)}"
         with Path(f"{self.store.root}.log").open("a") as said:
             return subprocess.Popen(
@@ -79,15 +80,15 @@ class Chaos:
             )
 
     def _kill(self) -> None:
-        """A worker, or a process that trains, whatever it is doing."""
-        runs = list(self._run_processes())
-        kind = self.rng.choice(["worker", "run", "run"]) if runs else "worker"
+        """A worker, or a process that trains, whatever it is doing; none until some run is under
+        way, for most of a worker's life is its start.
+        """
+        if not (runs := list(self._run_processes())):
+            return
+        kind = self.rng.choice(["worker", "run", "run", "run"])
         victims = runs if kind == "run" else [w.pid for w in self.workers if w.poll() is None]
-        if victims:
-            try:
-                os.kill(self.rng.choice(victims), signal.SIGKILL)
-            except ProcessLookupError:
-                return
+        with suppress(ProcessLookupError, IndexError):
+            os.kill(self.rng.choice(victims), signal.SIGKILL)
             self.killed[kind] += 1
 
     def _run_processes(self) -> Iterator[int]:
@@ -108,6 +109,10 @@ class Chaos:
                 seen = (found.st_ino, found.st_mtime_ns)
                 assert self.completed.setdefault(cell.run_id, seen) == seen
         return len(self.completed) == len(self.grid)
+
+    @property
+    def _has_kills(self) -> bool:
+        return sum(self.killed.values()) + len(self.deaths) < self.kills
 
     @property
     def deaths(self) -> list[str]:
@@ -140,9 +145,9 @@ def assert_equal_runs(grid: list[Cell], store: Store, undisturbed: Store) -> Non
 
 def test_a_grid_survives_a_few_kills(smoke_grid, tmp_path):
     _, grid, undisturbed = smoke_grid
-    chaos = Chaos(Store(tmp_path / "runs"), grid, 3, 0.01, random.Random(1), (1.0, 4.0))
+    chaos = Chaos(Store(tmp_path / "runs"), grid, 4, 0.01, random.Random(1), (1.0, 4.0))
     chaos.run()
-    assert sum(chaos.killed.values()) == 3
+    assert sum(chaos.killed.values()) + len(chaos.deaths) >= 4
     assert_equal_runs(grid, chaos.store, undisturbed)
 
 
@@ -162,9 +167,13 @@ def test_a_grid_survives_many_kills(long_grid, tmp_path, seed):
     chosen = [word for name in VARIANTS for word in ("--only", name)]
     chosen += [word for key, value in LONG.items() for word in ("--set", f"{key}={value}")]
     store, rng = Store(tmp_path / "runs"), random.Random(seed)
-    chaos = Chaos(store, grid, 20, 0.02, rng, (0.2, 4.0), ("--seeds", "4", *chosen))
+    # As fast as this machine is now: a run is killed early, late, and sometimes not at all.
+    longest = max(result.seconds for result in undisturbed.results())
+    chaos = Chaos(store, grid, 24, 0.02, rng, (0.0, longest), ("--seeds", "4", *chosen))
     chaos.run()
     print(f"killed {chaos.killed}, and {len(chaos.deaths)} died at a write: {chaos.deaths}")
-    assert sum(chaos.killed.values()) == 20
+    assert sum(chaos.killed.values()) + len(chaos.deaths) >= 24
+    assert chaos.killed["worker"]
+    assert chaos.killed["run"]
     assert chaos.deaths
     assert_equal_runs(grid, store, undisturbed)

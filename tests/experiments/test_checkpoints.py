@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -337,16 +336,7 @@ def test_a_loader_goes_on_with_the_batch_after(workers):
     assert len(keys(again)) == 3
 
 
-def test_the_store_of_a_run_that_moved_resumes(long_recipe, undisturbed, tmp_path, monkeypatch):
-    die_at(monkeypatch, 5)
-    with pytest.raises(Killed):
-        train(long_recipe, RUN, tmp_path / "b", OFTEN)
-    shutil.move(tmp_path / "b", tmp_path / "c")
-    train(long_recipe, RUN, tmp_path / "c", OFTEN)
-    assert different(undisturbed, tmp_path / "c") == []
-
-
-def test_a_smoke_run_of_every_task_resumes_inside_its_epoch(tmp_path, monkeypatch):
+def test_a_classifier_resumes_inside_its_epoch(tmp_path, monkeypatch):
     from experiments.module import ClassificationModule
 
     changes = ["model.backbone.width=0.0625", "model.backbone.endpoint_filters=8"]
