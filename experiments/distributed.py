@@ -163,6 +163,7 @@ def _start(recipe: Recipe, folder: Path, runtime: Runtime, local: int) -> _Other
     """Process `local` of this machine, which learns from its input what to do."""
     runtime = replace(runtime, processes=replace(runtime.processes, local=local))
     rank = runtime.processes.rank
+    folder.mkdir(parents=True, exist_ok=True)
     said = folder / f"rank-{rank}.log"
     with said.open("ab") as output:
         process = subprocess.Popen(
@@ -230,7 +231,8 @@ def _main() -> None:
     recipe, folder, runtime = pickle.load(sys.stdin.buffer)
 
     def end_with_the_first() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1):  # past Python's buffer, which an exit would wait for
+            pass
         os._exit(1)
 
     threading.Thread(target=end_with_the_first, daemon=True).start()

@@ -12,6 +12,13 @@ from experiments.store import Store, write_atomically
 JOBS = ".slurm"  # in the folder of runs: submitit's files, and a job's number by run id
 
 
+def queued() -> set[str]:
+    """This user's jobs that wait or run."""
+    user = os.environ.get("USER", str(os.getuid()))
+    asked = ["squeue", "--noheader", "--array", "--format=%i", "--user", user]
+    return set(subprocess.run(asked, capture_output=True, text=True).stdout.split())
+
+
 def note_job(store: Store, run_id: str, job: str) -> None:
     """Remember that a run was submitted as this job."""
     write_atomically(store.root / JOBS / f"{run_id}.json", json.dumps({"job": job}))
@@ -24,8 +31,6 @@ def queued_jobs(store: Store) -> dict[str, str]:
     notes = list((store.root / JOBS).glob("*.json"))
     if not notes or shutil.which("squeue") is None:
         return {}
-    user = os.environ.get("USER", str(os.getuid()))
-    asked = ["squeue", "--noheader", "--array", "--format=%i", "--user", user]
-    queue = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+    queue = queued()
     submitted = {note.stem: json.loads(note.read_text())["job"] for note in notes}
     return {run: job for run, job in submitted.items() if job in queue}

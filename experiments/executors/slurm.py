@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +22,13 @@ from experiments.errors import UserError
 from experiments.executors import Watch, local
 from experiments.executors.clusters import SlurmConfig, cpus_of
 from experiments.executors.following import Task, carry_out, follow_queue, placed
-from experiments.executors.jobs import JOBS, note_job, queued_jobs
+from experiments.executors.jobs import JOBS, note_job, queued, queued_jobs
 from experiments.runtime import Runtime
 from experiments.store import Store
 from experiments.study import Cell
 from experiments.subprocesses import environment
 
+QUEUE_EVERY_S = 10.0  # between looks at the queue, which other users ask too
 STOP_S = 30.0  # for a run to write its checkpoint
 FIRST_PORT, PORTS = 20_000, 20_000
 
@@ -43,6 +45,8 @@ class SlurmExecutor:
                 "--executor local"
             ) from None
         self.submitit, self.config = submitit, config
+        self._queue: set[str] = set()
+        self._looked = -math.inf
 
     def default_workers(self, cells: Sequence[Cell], devices: int = 1) -> int:
         """All of them: the queue is where they wait."""
@@ -74,8 +78,10 @@ class SlurmExecutor:
         return [known[cell.run_id] for cell, _ in tasks]
 
     def ended(self, handle: Any) -> str | None:
-        """How a job has ended, and where what it said is."""
-        if not handle.done():
+        """How a job has ended, and where what it said is; one that was preempted and queues up
+        again has not.
+        """
+        if not handle.done() or self._is_queued(handle.job_id):
             return None
         return f"job {handle.job_id} is {handle.state.lower()}; {handle.paths.stderr} has its words"
 
@@ -161,6 +167,13 @@ class SlurmExecutor:
             spread = replace(runtime.processes, nodes=self.config.nodes, port=FIRST_PORT)
             runtime = replace(runtime, processes=spread)
         return runtime
+
+    def _is_queued(self, job: str) -> bool:
+        if self.config.scheduler == "local":
+            return False
+        if time.monotonic() - self._looked > QUEUE_EVERY_S:
+            self._queue, self._looked = queued(), time.monotonic()
+        return job in self._queue
 
     def _known(self, store: Store) -> dict[str, Any]:
         """The jobs that wait or run, by run id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from experiments.recipe import Recipe, TrainConfig
 from experiments.runtime import Processes, Runtime
 from experiments.single import compose_recipe
 from experiments.store import read_record
-from experiments.training import train
+from experiments.training import follow, train
 
 ALONE = Runtime(accelerator="cpu", wandb="disabled")
 SHARED = ("train.frozen_norms=1.0", "optim.name=sgd", "optim.lr=0.01", "train.epochs=3")
@@ -66,6 +67,25 @@ def test_processes_together_do_what_one_does(recipes, tmp_path, monkeypatch, tas
     assert (all_.environment["processes"], all_.deviates) == (2, one.deviates)
     assert all_.environment["norms"] == "each process its own"
     assert "processes" not in one.environment
+    said = (tmp_path / "shared" / "rank-1.log").read_text()
+    assert "Error" not in said
+    assert "Fatal" not in said
+
+
+def test_a_second_machine_takes_its_share(recipes, tmp_path):
+    recipe, port = recipes["detector"], distributed._free_port()
+    spread = Processes(nodes=2, port=port)
+    first, second = (replace(ALONE, processes=replace(spread, node=node)) for node in (0, 1))
+    other = get_context("spawn").Process(target=follow, args=(recipe, tmp_path / "b", second))
+    other.start()
+    shared = train(recipe, "0123456789ab", tmp_path / "b", first)
+    other.join(60)
+    assert other.exitcode == 0
+    assert (shared.environment["processes"], shared.environment["machines"]) == (2, 2)
+    train(recipe, "0123456789ab", tmp_path / "a", ALONE)
+    alone, both = (load_file(tmp_path / name / "weights.safetensors") for name in "ab")
+    for key, value in alone.items():
+        torch.testing.assert_close(both[key], value, rtol=1e-4, atol=1e-5)
 
 
 def test_norms_that_learn_apart_are_labelled(recipes, tiny_recipe):

@@ -10,6 +10,7 @@ import re
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -193,6 +194,16 @@ def test_a_run_that_has_a_job_in_the_queue_keeps_it_and_status_shows_it(run, tmp
     states = {row["run"]: row["state"] for row in json.loads(out)}
     assert states[grid[0].run_id] == "queued, job 77_0"
     assert states[grid[1].run_id] == "missing"
+
+
+def test_a_preempted_job_that_queues_up_again_has_not_ended(tmp_path, monkeypatch):
+    paths = SimpleNamespace(stderr=Path("77_0_log.err"))
+    job = SimpleNamespace(done=lambda: True, job_id="77_0", state="PREEMPTED", paths=paths)
+    queue(tmp_path, monkeypatch, "77_0\\n")
+    assert SlurmExecutor(SlurmConfig()).ended(job) is None
+    queue(tmp_path, monkeypatch, "78\\n")
+    told = SlurmExecutor(SlurmConfig()).ended(job)
+    assert told == "job 77_0 is preempted; 77_0_log.err has its words"
 
 
 def test_machines_without_internet_keep_records_in_the_store():

@@ -1,0 +1,40 @@
+"""What all executors rest on: runs as processes that end with whoever watches them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from experiments.store import Store
+from experiments.study_file import load_study
+from experiments.subprocesses import environment
+from tests.experiments.helpers import smoke_cells
+
+REPRODUCE = "from experiments.cli import main; main()"
+
+
+def within(seconds: float, is_so: Callable[[], bool]) -> bool:
+    """Whether something becomes so in time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_run_does_not_outlive_whoever_started_it(tmp_path):
+    cell = smoke_cells(load_study("ladder"), changes={"train.epochs": 300})[0]
+    store = Store(tmp_path)
+    command = [sys.executable, "-c", REPRODUCE, "reproduce", "ladder", "-p", "smoke"]
+    command += ["--only", cell.variant, "--set", "train.epochs=300", "--runs", str(tmp_path)]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        assert within(120, lambda: store.state(cell.run_id) == "running")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert within(60, lambda: store.state(cell.run_id) == "missing")
