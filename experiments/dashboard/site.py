@@ -6,7 +6,7 @@ disk as it was asked for.
     model/<name>.html  model/<genotype>.svg  search/<name>.html  search/<name>.svg
     static/<file>
 
-and where it is served, so that nobody has to list all pairs, compare/<run id>-<run id>.html
+and, where pages are served, compare/<run id>-<run id>.html for any two complete runs.
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from experiments.dashboard import charts
-from experiments.dashboard.charts import Line, Mark, line_chart, scatter, strip, strip_at
+from experiments.dashboard.charts import Line, Mark, line_chart, scatter, stairs, strip, strip_at
 from experiments.dashboard.curves import _binned, mean_line
 
 
@@ -34,6 +36,20 @@ def test_labels_of_near_points_do_not_cover_each_other():
     places = list(scatter("t", [*marks, Mark("far", 300, 60, "far")], "x", "y").places.values())
     for (x, y, _), (a, b, _) in itertools.combinations(places, 2):
         assert abs(x - a) > 9 or abs(y - b) > 11
+
+
+def test_what_was_best_so_far_holds_until_something_is_better():
+    points = [(1.0, 2.0), (2.0, 2.0), (3.0, 5.0), (4.0, 5.0)]
+    assert stairs(points) == [(1.0, 2.0), (3.0, 2.0), (3.0, 5.0), (4.0, 5.0)]
+    assert stairs(points[:1]) == [points[0], points[0]]
+
+
+def test_pixels_lead_back_to_values():
+    chart = line_chart("t", [Line("a", [(0, 1), (10, 3)])], "step", "loss")
+    low, high, start, end = map(float, chart.y.facts.split())
+    assert low + (chart.y.at(2.5) - start) / (end - start) * (high - low) == pytest.approx(
+        2.5, rel=0.005
+    )
 
 
 def test_strips_share_an_axis_that_keeps_sign_and_order():
