@@ -48,9 +48,7 @@ class TaskModule(pl.LightningModule, ABC):
 
     @abstractmethod
     def final(self) -> tuple[Scores, Files]:
-        """Scores of what the last validation collected, by the reference scorer, and the files
-        that they follow from.
-        """
+        """Scores of what the last validation collected, and the files that they follow from."""
 
     def validated(self, scores: Scores) -> None:
         """Keep and log the scores of an epoch."""
@@ -129,7 +127,7 @@ class DetectionModule(TaskModule):
         return [row for record in self.index.images for row in self.found.get(record.id, ())]
 
     def final(self) -> tuple[Scores, Files]:
-        found = score(self.index, self.detections, "pycocotools")
+        found = score(self.index, self.detections, self.recipe.eval.scorer)
         return found, {"detections.json": self.detections}
 
 

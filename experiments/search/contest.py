@@ -8,7 +8,7 @@ may fall. Rewards are told as late as in a search, `lag` samples after they were
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
