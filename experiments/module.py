@@ -50,9 +50,7 @@ class TaskModule(pl.LightningModule, ABC):
 
     @abstractmethod
     def final(self) -> tuple[Scores, Files]:
-        """Scores of what the last validation collected, by the reference scorer, and the files
-        that they follow from.
-        """
+        """Scores of what the last validation collected, and the files that they follow from."""
 
     def log_losses(self, losses: dict[str, Tensor]) -> None:
         """Log the losses of a step, those of the whole batch where processes share it."""
@@ -148,7 +146,7 @@ class DetectionModule(TaskModule):
         return [row for record in self.index.images for row in self.found.get(record.id, ())]
 
     def final(self) -> tuple[Scores, Files]:
-        found = score(self.index, self.detections, "pycocotools")
+        found = score(self.index, self.detections, self.recipe.eval.scorer)
         return found, {"detections.json": self.detections}
 
 

@@ -90,9 +90,9 @@ def test_the_id_is_blind_to_paths_and_names():
     assert run_id(recipe, "x") == run_id(moved, "x") == run_id(renamed, "x")
 
 
-def test_the_id_is_blind_to_how_often_one_looks():
+def test_the_id_is_blind_to_how_one_looks():
     recipe = Recipe()
-    looked = replace(recipe, eval=replace(recipe.eval, every_epochs=1))
+    looked = replace(recipe, eval=replace(recipe.eval, every_epochs=1, scorer="hotcoco"))
     assert run_id(recipe, "x") == run_id(looked, "x")
 
 
