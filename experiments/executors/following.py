@@ -69,10 +69,10 @@ def follow_queue(
         queue.leave([job.handle for job in running])
 
 
-def carry_out(cell: Cell, root: Path, runtime: Runtime, workplace: Path) -> None:
+def carry_out(cell: Cell, root: Path, runtime: Runtime, workplace: Path) -> str:
     """One run on the machine that a queue has chosen for it, as a process of its own, with relative
-    paths from `workplace`; the further machines of a run follow the first. Whatever becomes of it
-    is in the store.
+    paths from `workplace`; the further machines of a run follow the first. The last event of the
+    run: `done`, `failed`, `stopped` from outside, or `skipped` because another process has it.
 
     A run that seems to be under way is waited for a while: the machine that had it may be lost.
     """
@@ -82,16 +82,17 @@ def carry_out(cell: Cell, root: Path, runtime: Runtime, workplace: Path) -> None
         from experiments.training import follow
 
         follow(cell.recipe, store.folder(cell.run_id, cell.recipe.name), runtime)
-        return
-    while _is_held(cell, store, runtime) and time.monotonic() < patience:
+        return "done"
+    while (end := _attempt(cell, store, runtime)) == "skipped" and time.monotonic() < patience:
         time.sleep(LOOK_EVERY_S)
+    return end
 
 
-def _is_held(cell: Cell, store: Store, runtime: Runtime) -> bool:
-    """Carry a run out; True if another process has it instead."""
-    ends: list[str] = []
-    run_cells(local, [cell], store, {cell.run_id: runtime}, 1, lambda _, e: ends.append(e["kind"]))
-    return ends[-1] == "skipped"
+def _attempt(cell: Cell, store: Store, runtime: Runtime) -> str:
+    """The last event of the run in a process of this machine."""
+    kinds: list[str] = []
+    run_cells(local, [cell], store, {cell.run_id: runtime}, 1, lambda _, e: kinds.append(e["kind"]))
+    return kinds[-1]
 
 
 def _take(upcoming: Callable[[], Cell | None], most: int) -> Iterator[Cell]:

@@ -97,7 +97,8 @@ def run_as_asked(
 
 def _start(context: Any, cell: Cell, store: Store, runtime: Runtime, slot: int) -> _Job:
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(cell, store, runtime, sender), daemon=True)
+    # No daemon, which could not have processes that load data; it ends with its parent by itself.
+    process = context.Process(target=_child, args=(cell, store, runtime, sender))
     process.start()
     sender.close()
     return _Job(cell, process, receiver, slot)

@@ -30,6 +30,7 @@ from experiments.subprocesses import environment
 
 QUEUE_EVERY_S = 10.0  # between looks at the queue, which other users ask too
 STOP_S = 30.0  # for a run to write its checkpoint
+ENDING_S = 600.0  # the longest grace of a job that must end
 FIRST_PORT, PORTS = 20_000, 20_000
 
 
@@ -193,7 +194,12 @@ class _Run:
     workplace: Path
 
     def __call__(self) -> None:
-        carry_out(self.cell, self.root, _located(self.runtime), self.workplace)
+        end = carry_out(self.cell, self.root, _located(self.runtime), self.workplace)
+        if end == "stopped":
+            # Of a preempted job SLURM tells every process. This one must not end as if all were
+            # done: it is about to be ended, or told to queue up again.
+            time.sleep(ENDING_S)
+            raise RuntimeError("the run was stopped from outside, but not the job")
 
     def checkpoint(self) -> Any:
         """Have the run write its checkpoint and end; the job then queues up again, as it was."""

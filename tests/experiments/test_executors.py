@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from experiments.executors import local, run_cells
+from experiments.runtime import Runtime
 from experiments.store import Store
 from experiments.study_file import load_study
 from experiments.subprocesses import environment
@@ -24,6 +26,14 @@ def within(seconds: float, is_so: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def test_a_run_may_have_processes_that_load_its_data(tmp_path):
+    cell, store, ends = smoke_cells(load_study("ladder"))[0], Store(tmp_path), []
+    loading = Runtime(accelerator="cpu", wandb="disabled", num_workers=1)
+    run_cells(local, [cell], store, {cell.run_id: loading}, 1, lambda _, e: ends.append(e["kind"]))
+    assert ends[-1] == "done"
+    assert store.state(cell.run_id) == "complete"
 
 
 def test_a_run_does_not_outlive_whoever_started_it(tmp_path):

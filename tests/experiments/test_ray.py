@@ -41,6 +41,12 @@ def weights(store: Store, run_id: str) -> dict[str, torch.Tensor]:
     return load_file(folder / "weights.safetensors")
 
 
+def test_a_cluster_that_is_not_there_is_said():
+    grid = smoke_cells(load_study("ladder"))
+    with pytest.raises(UserError, match=r"address 'auto': .*ray start --head"):
+        RayExecutor(RayConfig(address="auto")).default_workers(grid)
+
+
 def test_a_lost_node_costs_no_run_and_changes_no_result(cluster, tmp_path: Path):
     study = load_study("ladder")
     grid = [c for c in smoke_cells(study, changes={"train.epochs": 4}) if c.variant in VARIANTS]
@@ -77,9 +83,3 @@ def test_what_fits_no_machine_is_said_at_once(cluster):
     executor = RayExecutor(RayConfig(address=cluster.address, cpus=64))
     with pytest.raises(UserError, match="a run takes 64 CPUs, and no machine of the cluster"):
         executor.default_workers(grid)
-
-
-def test_a_cluster_that_is_not_there_is_said(monkeypatch):
-    grid = smoke_cells(load_study("ladder"))
-    with pytest.raises(UserError, match=r"address 'auto': .*ray start --head"):
-        RayExecutor(RayConfig(address="auto")).default_workers(grid)
