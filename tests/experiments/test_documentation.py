@@ -126,7 +126,8 @@ def mentions() -> list[tuple[str, str]]:
 def options(command: Any) -> set[str]:
     """Of a command, or of all commands of a group."""
     below = (options(c) for c in getattr(command, "commands", {}).values())
-    return {o for parameter in command.params for o in parameter.opts}.union(*below)
+    own = (o for p in command.params for o in (*p.opts, *p.secondary_opts))
+    return set(own).union(*below)
 
 
 def meant(mention: str) -> Any:
