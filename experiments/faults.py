@@ -177,19 +177,20 @@ def out_of_memory(recipe: Recipe, moment: Moment, found: Room | None) -> OutOfMe
 
 def _ways(recipe: Recipe, found: Room) -> str:
     batch = recipe.train.batch_size
+    fits = found.fits * (batch // recipe.train.accumulate // found.asked)  # in all processes
     ways = []
     if found.all_with_recompute:
         ways.append(f"--recompute makes room for {found.asked}, with the same result")
-    if found.fits:
+    if fits:
         ways.append(
-            f"--set train.accumulate={batch // found.fits} keeps the batch of {batch}, in parts of "
-            f"{found.fits}, for other results"
+            f"--set train.accumulate={batch // fits} keeps the batch of {batch}, in parts of "
+            f"{fits}, for other results"
         )
-        ways.append(f"--set train.batch_size={found.fits} lowers the learning rate with it")
+        ways.append(f"--set train.batch_size={fits} lowers the learning rate with it")
     else:
         ways.append("lower data.transform.side or the network's width")
-    fits = f"{found.fits} do" if found.fits else "not even one does"
-    return f"{fits}; {KEPT}; {'; or '.join(ways)}"
+    how_many = f"{found.fits} do" if fits else "not even one does"
+    return f"{how_many}; {KEPT}; {'; or '.join(ways)}"
 
 
 def _let_go(error: BaseException) -> None:

@@ -30,8 +30,8 @@ LONGEST_S = 180.0  # of each search
 
 @dataclass(frozen=True)
 class Room:
-    """Of `asked` pictures at once, which did not fit, `fits` do (0: not even one); whether all do
-    with `--recompute`.
+    """Of `asked` pictures at once, one process's share, which did not fit, `fits` do (0: not even
+    one); whether all do with `--recompute`.
     """
 
     asked: int
@@ -41,7 +41,7 @@ class Room:
 
 def room(recipe: Recipe, runtime: Runtime) -> Room:
     """What fits of a recipe's batch, or of its parts, on the runtime's device."""
-    asked = recipe.train.batch_size // recipe.train.accumulate
+    asked = recipe.train.batch_size // recipe.train.accumulate // runtime.processes.count
     log.info("looking for a batch that fits, smaller than %d", asked)
     fits = _largest(recipe, runtime, parts(asked))
     saving = replace(runtime, recompute=True)
@@ -63,7 +63,7 @@ def _largest(recipe: Recipe, runtime: Runtime, batches: list[int]) -> int:
     task = {
         "recipe": to_tree(recipe),
         "accelerator": runtime.accelerator,
-        "device": runtime.device,
+        "device": runtime.device * runtime.processes.devices,
         "recompute": runtime.recompute,
         "batches": batches,
     }

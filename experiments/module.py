@@ -7,7 +7,6 @@ what all have found, each picture once, also where a sampler deals some out twic
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
@@ -105,7 +104,7 @@ class TaskModule(pl.LightningModule, ABC):
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return int(self.trainer.estimated_stepping_batches) // self.recipe.train.epochs
-        return math.ceil(data.batches_per_epoch / self.trainer.accumulate_grad_batches)
+        return int(data.batches_per_epoch // self.trainer.accumulate_grad_batches)
 
 
 class DetectionModule(TaskModule):

@@ -61,7 +61,8 @@ def test_no_reader_runs_what_it_reads():
             else []
         )
     }
-    assert {pair for pair in imported if pair[1] in RUNS_WHAT_IT_READS} == set()
+    found = {pair for pair in imported if pair[1] in RUNS_WHAT_IT_READS}
+    assert found <= {("distributed.py", "pickle")}  # from the process that started it, by a pipe
     assert called("eval") == called("exec") == called("np.load") == []
 
 
@@ -70,7 +71,7 @@ def test_torch_loads_tensors_only():
     assert [path for path, _ in found] == ["experiments/resuming.py"]
     for _, call in found:
         assert [ast.unparse(k.value) for k in call.keywords if k.arg == "weights_only"] == ["True"]
-    (fit,) = [call for path, call in called("trainer.fit") if path == "experiments/training.py"]
+    (fit,) = [call for path, call in called("trainer.fit") if path == "experiments/assembly.py"]
     (said,) = [ast.unparse(k.value) for k in fit.keywords if k.arg == "weights_only"]
     assert said == "True if resume else None"  # None is for no file at all
 

@@ -25,8 +25,8 @@ from datamodules.unpacking import unpack
 from experiments import counting
 from experiments.checkpoints import FOLDER, latest
 from experiments.cli import line_of
-from experiments.cli.options import parse_duration
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
+from experiments.durations import parse_duration
 from experiments.errors import UserError, one_line
 from experiments.recipe import run_id
 from experiments.resuming import refuse_foreign
