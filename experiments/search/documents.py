@@ -71,9 +71,9 @@ def contest_caption(contest: Contest) -> str:
         )
     return (
         f"AP of the chosen network, as the model has it, after so many samples in the space "
-        f"`{config.space}`: {over}. On {facts['networks']} networks of the space that it was not "
-        f"fitted to, the model's error is {facts['rmse']:.2f} AP (root mean square), Kendall's "
-        f"rank correlation {facts['kendall']:.2f}, and it explains "
+        f"`{config.space}`: {over}. On networks left out of its fit, {facts['networks']} of this "
+        f"space by cross-validation, the model's error is {facts['rmse']:.2f} AP (root mean "
+        f"square), Kendall's rank correlation {facts['kendall']:.2f}, and it explains "
         f"{float(facts['explained']):.0%} of the variance. Rewards have the noise that was "
         f"measured over seeds, {contest.noise:.2f} AP."
     )
