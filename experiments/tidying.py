@@ -63,13 +63,13 @@ def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) ->
     """
     from experiments.dashboard.grids import Grids
     from experiments.dashboard.snapshot import Lookout
-    from experiments.search.candidates import Search
+    from experiments.search.asynchronous import make_search
     from experiments.search.config import read_config
 
     snapshot = Lookout([store.root]).look()
     wanted = {cell for grid in Grids(study_files).all(snapshot) for cell in grid.by_run}
     for folder in sorted(searches.iterdir()) if searches.is_dir() else ():
-        made = Search(read_config(folder), store)
+        made = make_search(read_config(folder), store, folder)
         made.replay()
         wanted |= {candidate.cell.run_id for candidate in made.asked if candidate.cell}
     return wanted

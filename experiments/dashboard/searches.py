@@ -21,6 +21,7 @@ from experiments.dashboard.grids import slug
 from experiments.dashboard.outlook import FEWEST, Outlook, dealt
 from experiments.dashboard.snapshot import Run, Snapshot
 from experiments.errors import UserError
+from experiments.search.asynchronous import make_search
 from experiments.search.candidates import Candidate, Search
 from experiments.search.config import SearchConfig, read_config
 from experiments.search.report import best_so_far, front, standings
@@ -174,7 +175,7 @@ class Searches:
     def _replayed(self, folder: Path, snapshot: Snapshot) -> Search:
         config, kept = read_config(folder), self._kept.get(folder)
         if kept is None or kept.config != config or not _holds(kept, snapshot):
-            kept = Search(config, snapshot)
+            kept = make_search(config, snapshot, folder)
         kept.store = snapshot
         kept.replay()
         self._kept[folder] = kept

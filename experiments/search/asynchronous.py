@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from experiments.errors import UserError
@@ -67,10 +68,13 @@ class AsynchronousSearch(Search):
     def __init__(self, config: SearchConfig, store: Store, journal: Journal) -> None:
         super().__init__(config, store)
         self.journal = journal
+        self._followed = 0  # events of the journal
 
     def replay(self) -> None:
-        """Go through the journal. Raises UserError where the store lacks a run that was told."""
-        for event, number in self.journal.events():
+        """Go through the journal, on from where that ended before. Raises UserError where the store
+        lacks a run that was told.
+        """
+        for event, number in islice(self.journal.events(), self._followed, None):
             if event == ASK and number == len(self.asked):
                 self._ask()
             elif event == TELL and number < len(self.asked):
@@ -80,6 +84,7 @@ class AsynchronousSearch(Search):
                     f"{self.journal.path}: {event} {number} cannot follow what stands before it; "
                     "restore the file, or give the search another name"
                 )
+            self._followed += 1
 
     def cells(self) -> Iterator[Cell | None]:
         """Runs to do, as long as there are any; None when all are under way. First those that were
@@ -96,15 +101,20 @@ class AsynchronousSearch(Search):
             if len(self.asked) == self.config.samples:
                 yield None
                 continue
-            self.journal.note(ASK, len(self.asked))
+            self._note(ASK, len(self.asked))
             if (cell := self._ask()) is not None:
                 yield cell
+
+    def _note(self, event: str, number: int) -> None:
+        """Write down what is done next."""
+        self.journal.note(event, number)
+        self._followed += 1
 
     def _tell_of_all_that_ended(self) -> None:
         told = {tried.candidate.number for tried in self.tried}
         for candidate in self.asked:
             if candidate.number not in told and self._settled(candidate.cell) is not None:
-                self.journal.note(TELL, candidate.number)
+                self._note(TELL, candidate.number)
                 self._tell_of(candidate)
 
     def _tell_of(self, candidate: Candidate) -> None:

@@ -150,6 +150,18 @@ class TestAsynchronous:
         assert len(carried_out(longer, 4, np.random.default_rng(1))) <= 10
         assert rows(longer)[: CONFIG.samples] == rows(search)
 
+    def test_who_watches_follows_it(self, tmp_path):
+        carried_out(self.search(tmp_path), 4, np.random.default_rng(0), stop_after=9)
+        watcher = self.search(tmp_path)
+        watcher.replay()
+        before = rows(watcher)
+        search = self.search(tmp_path)
+        carried_out(search, 4, np.random.default_rng(1))
+        watcher.replay()
+        watcher.replay()
+        assert len(before) < CONFIG.samples
+        assert rows(watcher) == rows(search)
+
     def test_a_line_that_was_not_written_whole_is_cut_off(self, tmp_path):
         search = self.search(tmp_path)
         carried_out(search, 2, np.random.default_rng(0), stop_after=9)

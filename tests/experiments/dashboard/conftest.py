@@ -12,6 +12,7 @@ import pytest
 import spinenet
 from experiments.dashboard.site import Site
 from experiments.recipe import to_tree
+from experiments.search.asynchronous import make_search
 from experiments.search.candidates import Search
 from experiments.search.config import SearchConfig, hold
 from experiments.store import Result, Store, write_result
@@ -65,7 +66,7 @@ def carry_out(
     many ends.
     """
     hold(root / "searches" / name, config)
-    search = Search(config, Store(root / "runs"))
+    search = make_search(config, Store(root / "runs"), root / "searches" / name)
     for count, cell in enumerate(search.cells(), start=1):
         assert cell is not None
         end(search.store, cell, like)

@@ -143,6 +143,17 @@ def test_what_becomes_of_candidates_is_followed(tmp_path, a_result):
     assert len(after) == 5 + FISH.lag  # the controller was asked for the next ones
 
 
+def test_a_search_without_a_barrier_is_followed(tmp_path, a_result):
+    free = replace(FISH, mode="asynchronous")
+    carry_out(tmp_path, "mine", free, a_result, ends=3)
+    site = site_of(tmp_path)
+    told = [row["state"].words for row in rows(page(site, "search/mine.html"))]
+    assert "✓ complete" in told
+    carry_out(tmp_path, "mine", free, a_result)
+    states = [row["state"].words for row in rows(page(site, "search/mine.html"))]
+    assert states == ["✓ complete"] * FISH.samples
+
+
 def test_a_run_that_is_gone_is_asked_for_again(whole, tmp_path):
     site = site_of(tmp_path)
     page(site, "search/mine.html")
