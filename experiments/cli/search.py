@@ -18,6 +18,7 @@ from experiments.cli.options import (
     ExecutorOption,
     JobsOption,
     JsonOption,
+    OtherCodeOption,
     RunsOption,
     WandbOption,
     interruptible,
@@ -67,6 +68,7 @@ def search(
     jobs: JobsOption = None,
     runs: RunsOption = RUNS,
     searches: FolderOption = SEARCHES,
+    other_code: OtherCodeOption = "refuse",
     wandb: WandbOption = "disabled",
     as_json: JsonOption = False,
 ) -> None:
@@ -95,7 +97,8 @@ def search(
     made = make_search(config, Store(runs), folder)
     with lock(folder, doing="searching"):
         hold(folder, config)
-        _carry_out(made, folder, Place(executor, cluster, jobs), wandb)
+        carried_out: dict[str, Any] = {"wandb": wandb, "other_code": other_code}
+        _carry_out(made, folder, Place(executor, cluster, jobs), carried_out)
     _show(made, folder, as_json)
 
 
@@ -127,7 +130,7 @@ def report(
         _write_best(made, name, export, draw)
 
 
-def _carry_out(made: Search, folder: Path, place: Place, wandb: str) -> None:
+def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, Any]) -> None:
     """Run what the search asks for, as it asks."""
     from datamodules import open_data
     from experiments.cli.render import SearchProgress, progress_console
@@ -139,7 +142,7 @@ def _carry_out(made: Search, folder: Path, place: Place, wandb: str) -> None:
     start = time.monotonic()
     with interruptible(), SearchProgress(made) as progress:
         try:
-            _run_all(made, place, workers, wandb, progress)
+            _run_all(made, place, workers, carried_out, progress)
         finally:
             cores = workers * made.proxy.recipe.train.threads
             records = made.store.records(progress.ended).values()
@@ -153,14 +156,18 @@ def _carry_out(made: Search, folder: Path, place: Place, wandb: str) -> None:
 
 
 def _run_all(
-    made: Search, place: Place, workers: int, wandb: str, progress: SearchProgress
+    made: Search,
+    place: Place,
+    workers: int,
+    carried_out: dict[str, Any],
+    progress: SearchProgress,
 ) -> None:
     """Until the search is complete, or a run has failed. A search that was killed may leave a run
     behind that goes on by itself: once nothing else can be done, that is waited for.
     """
     from experiments.runtime import Runtime
 
-    runtime = Runtime(wandb=wandb, group=made.config.profile)  # type: ignore[arg-type]
+    runtime = Runtime(group=made.config.profile, **carried_out)
 
     def watch(cell: Cell, event: Event) -> None:
         progress.watch(cell, event)

@@ -311,7 +311,7 @@ def test_the_table_on_the_command_line(run, tmp_path, monkeypatch):
     """Stopped, it keeps what there is; the same command goes on and says what was found."""
     started: list[Cell] = []
 
-    def some(cells, store, runtimes, workers, watch, max_seconds):
+    def some(executor, cells, store, runtimes, workers, watch, max_seconds):
         for cell in cells[: 10 if not started else len(cells)]:
             watch(cell, {"kind": "start"})
             finish(store, cell)
@@ -321,7 +321,7 @@ def test_the_table_on_the_command_line(run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return []
 
-    monkeypatch.setattr("experiments.executors.local.run_cells", some)
+    monkeypatch.setattr("experiments.executors.run_cells", some)
     monkeypatch.setattr("experiments.pricing.price_runs", lambda cells, store: {})
     out: Path = tmp_path / "table.json"
     small = ("-n", 16, "--repeated", 4, "--longer", 8, "-p", "smoke", "--long-profile", "smoke")

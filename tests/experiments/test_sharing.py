@@ -51,7 +51,8 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("task", ["detector", "classifier"])
 def test_processes_together_do_what_one_does(recipes, tmp_path, monkeypatch, task):
-    monkeypatch.setattr("experiments.training.LOG_EVERY", 1)
+    for chapter in ("assembly", "tracking"):
+        monkeypatch.setattr(f"experiments.{chapter}.LOG_EVERY", 1)
     recipe, found = recipes[task], []
     for name, runtime in (("alone", ALONE), ("shared", on(2))):
         folder = tmp_path / name

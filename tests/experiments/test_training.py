@@ -232,7 +232,7 @@ def test_weights_are_not_evaluated_on_other_classes(tiny_recipe, coco_folder, tm
 
 
 def test_building_from_a_recipe_uses_its_seed(tiny_recipe):
-    a, b = (training.build(tiny_recipe, 3).state_dict() for _ in range(2))
+    a, b = (build(tiny_recipe, 3).state_dict() for _ in range(2))
     assert_equal(a, b)
 
 
