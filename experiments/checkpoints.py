@@ -32,12 +32,11 @@ from torch import Tensor
 
 from experiments.leases import Lease
 from experiments.stopping import Stop
-from experiments.store import sync
+from experiments.store import CHECKPOINTS, sync
 from experiments.tracking import HISTORY, LOG_EVERY
 
 log = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"
 KEPT = 2
 DIGITS = 16  # of the digest, in a file's name
 NAME = re.compile(rf"(?P<step>\d{{8,}})-(?P<digest>[0-9a-f]{{{DIGITS}}})\.ckpt")
@@ -110,7 +109,7 @@ class Checkpoints(Checkpoint):
         if self.lease is not None:
             self.lease.confirm()
             sync(self.folder / HISTORY)  # no row of an earlier step may be younger than this
-        trainer.save_checkpoint(self.folder / FOLDER / f"{trainer.global_step:08d}")
+        trainer.save_checkpoint(self.folder / CHECKPOINTS / f"{trainer.global_step:08d}")
         self._written = time.monotonic()
 
     def _leave(self, trainer: pl.Trainer) -> None:
@@ -164,7 +163,7 @@ def latest(folder: Path, warn: Callable[..., None] = log.warning) -> tuple[Path,
     """The newest checkpoint of a run's folder that is as it was written, and its step. What is not
     is removed, with a warning.
     """
-    for path in reversed(_listed(folder / FOLDER)):
+    for path in reversed(_listed(folder / CHECKPOINTS)):
         found = NAME.fullmatch(path.name)
         assert found is not None
         if _digest(path) == found["digest"]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.errors import UserError
-from experiments.store import write_atomically
+from experiments.store import CHECKPOINTS, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def take_up(folder: Path, other_code: OtherCode) -> bool:
     """
     here, before = {"code": SOURCES, "libraries": libraries()}, _read(folder)
     changed = None if before is None else differences(before, here)
-    if not any((folder / "checkpoints").glob("*.ckpt")):
+    if not any((folder / CHECKPOINTS).glob("*.ckpt")):
         mixed = False
     elif before is not None and not changed:
         mixed = bool(before.get("mixed"))
@@ -59,7 +59,7 @@ def take_up(folder: Path, other_code: OtherCode) -> bool:
         mixed = other_code == "continue"
         log.info("begun by other code: %s", other_code)
         if not mixed:
-            shutil.rmtree(folder / "checkpoints")
+            shutil.rmtree(folder / CHECKPOINTS)
     write_atomically(folder / FILE, json.dumps(here | {"mixed": mixed}, indent=1))
     return mixed
 

@@ -33,6 +33,7 @@ from experiments.errors import UserError
 from experiments.leases import is_locked
 
 RESULT_VERSION = 1
+CHECKPOINTS = "checkpoints"  # the folder of a run's
 
 State = Literal["complete", "failed", "running", "missing"]
 
@@ -126,7 +127,7 @@ class Store:
         """Make room among hundreds of runs: a complete one needs no state to go on from."""
         folder = self.find(run_id)
         if folder is not None and read_result(folder) is not None:
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
     def results(self) -> Iterator[Result]:
         """All complete runs."""

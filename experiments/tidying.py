@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments import checkpoints
 from experiments.errors import UserError
 from experiments.leases import HeldError, clear, lock
-from experiments.store import Store, read_record
+from experiments.store import CHECKPOINTS, Store, read_record
 
 Kind = Literal["checkpoints", "failed", "unasked", "drafts"]
 KINDS: dict[Kind, str] = {
@@ -90,7 +89,7 @@ def _of_run(folder: Path, kinds: Collection[Kind], asked: Collection[str]) -> It
     if whole is not None:
         yield Leftover(whole, folder, folder, _size(folder))
         return
-    saved = folder / checkpoints.FOLDER
+    saved = folder / CHECKPOINTS
     if "checkpoints" in kinds and record.state == "complete" and saved.is_dir():
         yield Leftover("checkpoints", folder, saved, _size(saved))
     if "drafts" in kinds:

@@ -158,13 +158,10 @@ def table(
 
 
 def _draw(report: "Report", path: Path) -> None:
+    from experiments.cli.render import save_figure
     from experiments.figure import figure
-    from spinenet.drawing import save
 
-    try:
-        save(figure(report), path)
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from None
+    save_figure(figure(report), path)
     typer.echo(f"drawn to {path}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, JustifyMethod
@@ -18,7 +19,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from experiments.errors import UserError
+
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from experiments.callbacks import Event
     from experiments.search.candidates import Search
     from experiments.study import Cell
@@ -68,6 +73,18 @@ def print_report(report: Report) -> None:
         console.print()
         console.print(table(header, coloured))
         console.print(tables.noise_line(report), style="dim")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Draw to a file. Raises UserError for a kind of file that cannot be drawn, or a place that
+    cannot be written.
+    """
+    from spinenet.drawing import save
+
+    try:
+        save(figure, path)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
 
 
 class GridProgress:

@@ -27,7 +27,6 @@ from experiments.cli.places import Place
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.callbacks import Event
     from experiments.cli.render import SearchProgress
     from experiments.search.candidates import Search
     from experiments.store import Failure
@@ -165,15 +164,11 @@ def _run_all(
     """Until the search is complete, or a run has failed. A search that was killed may leave a run
     behind that goes on by itself: once nothing else can be done, that is waited for.
     """
+    from experiments.executors import dropping_checkpoints
     from experiments.runtime import Runtime
 
     runtime = Runtime(group=made.config.profile, **carried_out)
-
-    def watch(cell: Cell, event: Event) -> None:
-        progress.watch(cell, event)
-        if event["kind"] == "done":
-            made.store.drop_checkpoints(cell.run_id)
-
+    watch = dropping_checkpoints(progress.watch, made.store)
     while True:
         pending = made.cells()
         place.executor.run_as_asked(
@@ -254,8 +249,8 @@ def _write_best(made: Search, name: str, export: Path | None, draw: Path | None)
         write_atomically(export, genotype.to_yaml())
         typer.echo(f"written to {export}", err=True)
     if draw is not None:
+        from experiments.cli.render import save_figure
         from spinenet.drawing import draw as drawn
-        from spinenet.drawing import save
 
-        save(drawn(genotype), draw)
+        save_figure(drawn(genotype), draw)
         typer.echo(f"drawn to {draw}", err=True)

@@ -24,7 +24,6 @@ from experiments.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from experiments.callbacks import Event
     from experiments.search.contest import Contest, ContestConfig
     from experiments.search.table import Plan, Table
     from experiments.store import Failure, Store
@@ -175,7 +174,7 @@ def _run(
     """Train the cells, their price told before; those that failed."""
     from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
-    from experiments.executors import local, run_cells
+    from experiments.executors import dropping_checkpoints, local, run_cells
     from experiments.planning import duration
     from experiments.pricing import price_runs
     from experiments.runtime import Runtime
@@ -189,12 +188,7 @@ def _run(
     progress_console.print(f"{len(missing)} runs to train, {workers} at a time, about {about}")
     runtimes = {c.run_id: Runtime(wandb="disabled", group=c.profile) for c in missing}
     with GridProgress(missing, prices) as progress:
-
-        def watch(cell: Cell, event: Event) -> None:
-            progress.watch(cell, event)
-            if event["kind"] == "done":
-                store.drop_checkpoints(cell.run_id)
-
+        watch = dropping_checkpoints(progress.watch, store)
         run_cells(local, missing, store, runtimes, workers, watch, max_seconds)
     return progress.failures
 
@@ -285,10 +279,7 @@ def _write_block(path: Path, name: str, text: str) -> None:
 
 
 def _draw(drawn: Figure, path: Path) -> None:
-    from spinenet.drawing import save
+    from experiments.cli.render import save_figure
 
-    try:
-        save(drawn, path)
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from None
+    save_figure(drawn, path)
     typer.echo(f"drawn to {path}", err=True)

@@ -47,14 +47,11 @@ def show(
 
 
 def _draw(one: Architecture, two: Architecture | None, path: Path) -> None:
-    from experiments.errors import UserError
-    from spinenet.drawing import draw, draw_difference, save
+    from experiments.cli.render import save_figure
+    from spinenet.drawing import draw, draw_difference
 
     figure = draw(one.genotype) if two is None else draw_difference(one.genotype, two.genotype)
-    try:
-        save(figure, path)
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from None
+    save_figure(figure, path)
     typer.echo(f"drawn to {path}")
 
 

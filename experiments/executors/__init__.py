@@ -66,6 +66,17 @@ def run_cells(
     return waiting
 
 
+def dropping_checkpoints(watch: Watch, store: Store) -> Watch:
+    """`watch`, and of each finished run the checkpoints go: for those who make hundreds of runs."""
+
+    def see(cell: Cell, event: dict[str, Any]) -> None:
+        watch(cell, event)
+        if event["kind"] == "done":
+            store.drop_checkpoints(cell.run_id)
+
+    return see
+
+
 def open_executor(name: str | None, cluster: Path | None = None) -> Executor:
     """The executor of a name, or of the file that describes a cluster. Raises UserError where the
     two disagree.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from experiments.compose import read_yaml
 from experiments.errors import UserError, did_you_mean
 from experiments.study import Cell
+
+LIBRARIES = {"ray": "Ray", "submitit": "submitit"}  # as they are called
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,19 @@ class SlurmConfig:
 
 ClusterConfig = RayConfig | SlurmConfig
 KINDS: dict[str, type[RayConfig | SlurmConfig]] = {"ray": RayConfig, "slurm": SlurmConfig}
+
+
+def imported(module: str, executor: str) -> Any:
+    """A library that only one executor needs. Raises UserError with the way out where it is not
+    installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise UserError(
+            f"--executor {executor}: {LIBRARIES[module]} is not installed; pip install "
+            f"'.[{executor}]', or use --executor local"
+        ) from None
 
 
 def read_cluster(path: Path) -> ClusterConfig:

@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.executors import Watch
-from experiments.executors.clusters import RayConfig, cpus_of
+from experiments.executors.clusters import RayConfig, cpus_of, imported
 from experiments.executors.following import Task, carry_out, follow_queue, placed
 from experiments.provenance import usable_cores
 from experiments.runtime import Runtime
@@ -30,14 +30,7 @@ class RayExecutor:
     """Carries runs out on a Ray cluster; connects when it is first asked something."""
 
     def __init__(self, config: RayConfig) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise UserError(
-                "--executor ray: Ray is not installed; pip install '.[ray]', or use --executor "
-                "local"
-            ) from None
-        self.ray, self.config = ray, config
+        self.ray, self.config = imported("ray", "ray"), config
 
     def default_workers(self, cells: Sequence[Cell], devices: int = 1) -> int:
         """As many as the cluster's cores and GPUs hold. Raises UserError where no machine of it

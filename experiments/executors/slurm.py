@@ -20,7 +20,7 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.executors import Watch, local
-from experiments.executors.clusters import SlurmConfig, cpus_of
+from experiments.executors.clusters import SlurmConfig, cpus_of, imported
 from experiments.executors.following import Task, carry_out, follow_queue, placed
 from experiments.executors.jobs import JOBS, note_job, queued, queued_jobs
 from experiments.runtime import Runtime
@@ -38,14 +38,7 @@ class SlurmExecutor:
     """Carries runs out as jobs; `config` says what each asks for."""
 
     def __init__(self, config: SlurmConfig) -> None:
-        try:
-            import submitit
-        except ImportError:
-            raise UserError(
-                "--executor slurm: submitit is not installed; pip install '.[slurm]', or use "
-                "--executor local"
-            ) from None
-        self.submitit, self.config = submitit, config
+        self.submitit, self.config = imported("submitit", "slurm"), config
         self._queue: set[str] = set()
         self._looked = -math.inf
 

@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 
 from datamodules.loading import ResumableLoader, epoch_loader
 from experiments import stopping
-from experiments.checkpoints import FOLDER, KEPT, Checkpoints, latest
+from experiments.checkpoints import KEPT, Checkpoints, latest
 from experiments.leases import LeaseLostError
 from experiments.module import DetectionModule
 from experiments.recipe import Recipe
 from experiments.runtime import Runtime
 from experiments.single import compose_recipe
 from experiments.stopping import Stopped
-from experiments.store import Store, read_result
+from experiments.store import CHECKPOINTS, Store, read_result
 from experiments.subprocesses import environment
 from experiments.training import train
 from experiments.weights import WEIGHTS
@@ -158,16 +158,18 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     die_at(monkeypatch, 6)
     with pytest.raises(Killed):
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
-    kept = sorted((tmp_path / "b" / FOLDER).iterdir())
+    kept = sorted((tmp_path / "b" / CHECKPOINTS).iterdir())
     assert [path.name[:8] for path in kept] == ["00000005", "00000006"]
-    (tmp_path / "b" / FOLDER / ".00000007-draft").write_bytes(b"cut")  # of a process killed then
+    (tmp_path / "b" / CHECKPOINTS / ".00000007-draft").write_bytes(
+        b"cut"
+    )  # of a process killed then
     damage(kept[-1])
     train(long_recipe, RUN, tmp_path / "b", OFTEN)
     log = (tmp_path / "b" / "train.log").read_text()
     assert f"WARNING {kept[-1].name} is damaged, so the checkpoint before it is taken" in log
     assert "goes on from step 5" in log
     assert different(undisturbed, tmp_path / "b") == []
-    assert len(list((tmp_path / "b" / FOLDER).iterdir())) == KEPT
+    assert len(list((tmp_path / "b" / CHECKPOINTS).iterdir())) == KEPT
 
 
 def test_without_a_sound_checkpoint_a_run_begins_anew(
@@ -176,7 +178,7 @@ def test_without_a_sound_checkpoint_a_run_begins_anew(
     die_at(monkeypatch, 2)
     with pytest.raises(Killed):
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
-    for path in (tmp_path / "b" / FOLDER).iterdir():
+    for path in (tmp_path / "b" / CHECKPOINTS).iterdir():
         flip(path)
     assert latest(tmp_path / "b") is None
     train(long_recipe, RUN, tmp_path / "b", OFTEN)
@@ -299,7 +301,7 @@ def test_a_signal_while_nothing_is_trained_ends_the_run_at_once(
 
 
 def test_within_an_epoch_shorter_than_the_interval_there_is_no_checkpoint(undisturbed):
-    kept = sorted(path.name[:8] for path in (undisturbed / FOLDER).iterdir())
+    kept = sorted(path.name[:8] for path in (undisturbed / CHECKPOINTS).iterdir())
     assert kept == ["00000008", "00000016"]
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from experiments import code_version
-from experiments.checkpoints import FOLDER, latest
+from experiments.checkpoints import latest
 from experiments.code_version import SOURCES, differences, take_up
 from experiments.errors import UserError
 from experiments.module import DetectionModule
 from experiments.runtime import Runtime
-from experiments.store import read_result
+from experiments.store import CHECKPOINTS, read_result
 from experiments.training import train
 
-LAST = Path(FOLDER, "00000008-0123456789abcdef.ckpt")
+LAST = Path(CHECKPOINTS, "00000008-0123456789abcdef.ckpt")
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("spinenet", "datamodules", "experiments", "ablations")
 TRAIN = ["train", "retinanet", "--profile", "smoke", "--wandb", "disabled"]

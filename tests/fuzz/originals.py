@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from experiments.checkpoints import DIGITS, FOLDER
+from experiments.checkpoints import DIGITS
 from experiments.compose import from_tree, load_recipe, override
 from experiments.recipe import to_tree
-from experiments.store import Failure, Result
+from experiments.store import CHECKPOINTS, Failure, Result
 from spinenet.checkpoints.object_graph import GRAPH, VALUE
 from spinenet.counts import Complexity
 from tests.spinenet.checkpoints.bundle_writer import object_graph
@@ -174,7 +174,7 @@ def checkpoint(tree: Any) -> bytes:
 def saved(steps: dict[int, bytes]) -> Files:
     """Checkpoints as they lie in a run's folder, each named by its content."""
     return {
-        f"{FOLDER}/{step:08d}-{hashlib.sha256(content).hexdigest()[:DIGITS]}.ckpt": content
+        f"{CHECKPOINTS}/{step:08d}-{hashlib.sha256(content).hexdigest()[:DIGITS]}.ckpt": content
         for step, content in steps.items()
     }
 

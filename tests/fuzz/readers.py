@@ -23,14 +23,14 @@ from datamodules.sources import open_source
 from datamodules.survey import survey
 from datamodules.unpacking import unpack
 from experiments import counting
-from experiments.checkpoints import FOLDER, latest
+from experiments.checkpoints import latest
 from experiments.cli import line_of
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
 from experiments.durations import parse_duration
 from experiments.errors import UserError, one_line
 from experiments.recipe import run_id
 from experiments.resuming import refuse_foreign
-from experiments.store import Result, Store, read_record
+from experiments.store import CHECKPOINTS, Result, Store, read_record
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study, parse_source
 from experiments.tracking import HistoryLogger
@@ -163,7 +163,7 @@ def read_latest(folder: Path) -> None:
     found = latest(folder, warn=lambda *said: None)
     if found is not None:
         path, step = found
-        assert path.read_bytes() == SAVED[f"{FOLDER}/{path.name}"]
+        assert path.read_bytes() == SAVED[f"{CHECKPOINTS}/{path.name}"]
         assert f"{step:08d}" == path.name[:8]
         refuse_foreign(path, MODULE)
 
