@@ -160,9 +160,8 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(
         train(long_recipe, RUN, tmp_path / "b", OFTEN)
     kept = sorted((tmp_path / "b" / CHECKPOINTS).iterdir())
     assert [path.name[:8] for path in kept] == ["00000005", "00000006"]
-    (tmp_path / "b" / CHECKPOINTS / ".00000007-draft").write_bytes(
-        b"cut"
-    )  # of a process killed then
+    draft = tmp_path / "b" / CHECKPOINTS / ".00000007-draft"
+    draft.write_bytes(b"cut")  # of a process killed then
     damage(kept[-1])
     train(long_recipe, RUN, tmp_path / "b", OFTEN)
     log = (tmp_path / "b" / "train.log").read_text()
