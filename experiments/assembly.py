@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
@@ -124,6 +125,8 @@ def make_trainer(
         enable_model_summary=False,
         default_root_dir=hold.folder,
     )
+    # Deterministic algorithms bring this along; nothing here reads what nothing has written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return trainer, resume
 
 

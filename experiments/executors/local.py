@@ -56,10 +56,17 @@ def default_workers(cells: Sequence[Cell], devices: int = 1) -> int:
     if not cells:
         return 1
     if torch.cuda.is_available():
-        return max(1, min(len(cells), torch.cuda.device_count() // devices))
+        return min(len(cells), gpu_groups(devices))
     threads = devices * max(cell.recipe.train.threads for cell in cells)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(len(cells), usable_cores() // threads, memory // (devices * MEMORY_PER_RUN)))
+
+
+def gpu_groups(devices: int) -> int:
+    """Into how many groups of `devices` this machine's GPUs fall; 1 where there are too few."""
+    import torch
+
+    return max(1, torch.cuda.device_count() // devices)
 
 
 def run_as_asked(
@@ -69,19 +76,20 @@ def run_as_asked(
     workers: int,
     watch: Watch,
 ) -> None:
-    """As `Executor` says. When this is interrupted, the running cells are asked to stop and have a
-    moment for it; finished ones are safe on disk.
+    """As `Executor` says; runs that are more than the GPUs share these. When this is interrupted,
+    the running cells are asked to stop and have a moment for it; finished ones are safe on disk.
     """
     context = multiprocessing.get_context("forkserver")
     # timm and torchvision are imported late elsewhere; here each run would pay for them.
     context.set_forkserver_preload(PRELOADED)
     running: list[_Job] = []
-    free = list(range(workers))  # a slot is a GPU where there are any
+    free = list(range(workers))
     try:
         while True:
             while free and (cell := upcoming()) is not None:
                 slot = free.pop()
-                runtime = replace(runtime_of(cell), device=slot)
+                runtime = runtime_of(cell)
+                runtime = replace(runtime, device=slot % gpu_groups(runtime.processes.devices))
                 running.append(_start(context, cell, store, runtime, slot))
                 watch(cell, {"kind": "start"})
             if not running:
