@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
 
+from experiments import capturing
 from experiments.callbacks import FrozenNorms, moving_average
 from experiments.checkpoints import CheckedIO, Checkpoints, latest
 from experiments.distributed import share, share_norms, trainer_options
@@ -101,6 +102,8 @@ def make_trainer(
     accumulate, steps = recipe.train.accumulate, steps_per_epoch(recipe, data)
     if recipe.train.frozen_norms:
         callbacks = [*callbacks, FrozenNorms(recipe.train.frozen_norms)]
+    if capturing.pays(recipe, runtime):
+        callbacks = [*callbacks, capturing.Captured()]
     if recipe.train.ema_decay:
         callbacks = [*callbacks, moving_average(recipe.train.ema_decay)]
     trainer = pl.Trainer(

@@ -24,12 +24,18 @@ def build_network(config: ModelConfig, num_classes: int) -> Network:
     return build_retinanet(config, num_classes)
 
 
-def compile_network(network: nn.Module, backend: str = "inductor") -> None:
-    """Compile what has one shape at every step: of a two-stage detector its backbone, of the others
-    the whole network. Losses and suppression stay as they are. Names of weights do not change.
+def compile_network(network: nn.Module, backend: str = "inductor", mode: str | None = None) -> None:
+    """Compile what has one shape at every step. Losses and suppression stay as they are. Names of
+    weights do not change.
     """
-    part = network.backbone if isinstance(network, MaskRCNN) else network
-    part.compile(dynamic=False, backend=backend)
+    part_of_one_shape(network).compile(dynamic=False, backend=backend, mode=mode)
+
+
+def part_of_one_shape(network: nn.Module) -> nn.Module:
+    """What has one shape at every step: of a two-stage detector its backbone, of the others the
+    whole network.
+    """
+    return network.backbone if isinstance(network, MaskRCNN) else network
 
 
 def build(recipe: Recipe, num_classes: int) -> nn.Module:

@@ -19,6 +19,7 @@ KINDS = {
     "norm": ("batch_norm",),
     "activation": ("relu", "silu", "hardswish", "sigmoid"),
     "resampling": ("upsample", "interpolate", "pool"),
+    "fused": ("triton_",),  # of a compiled network
 }
 REST = "other"
 

@@ -21,19 +21,23 @@ EXTRA = "bench"  # the optional dependencies that hold the peers
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure. `quick` takes toy sizes, which show that it runs and measure nothing."""
+    """How to measure. `compiled` has our networks compiled and leaves out what is never compiled
+    whole. `quick` takes toy sizes, which show that it runs and measure nothing.
+    """
 
     device: Device = "cpu"
     precision: Precision = "32"
     threads: int = 1
     rounds: int = 12
     quick: bool = False
+    compiled: bool = False
 
     @property
     def command(self) -> str:
         """The options that give these settings again."""
         options = f"--device {self.device} --precision {self.precision} --threads {self.threads}"
-        return f"{options} --rounds {self.rounds}" + " --quick" * self.quick
+        options += f" --rounds {self.rounds}" + " --compile" * self.compiled
+        return options + " --quick" * self.quick
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,11 @@ from torchvision.models.detection import (
 from datamodules import CocoIndex
 from datamodules.detection import MASK_CELLS
 from datamodules.transforms import MEAN_RGB, STD_RGB
+from experiments.bench.breakdown import shares
 from experiments.bench.contest import Precision, Settings
+from experiments.bench.limits import peak_share
 from experiments.module import DetectionModule
-from experiments.networks import build
+from experiments.networks import build, compile_network
 from experiments.optimizer import add_l2, build_optimizer
 from experiments.recipe import Recipe, TrainConfig
 from spinenet.config import LayerConfig
@@ -111,6 +113,8 @@ def our_step(
     """One training step of a recipe's network on the pictures."""
     recipe = Recipe(model=config, train=TrainConfig(batch_size=load.batch))
     network = build(recipe, load.classes).to(settings.device)
+    if settings.compiled:
+        compile_network(network)
     batch = pictures.for_ours(masks=isinstance(config, MaskRCNNConfig))
     return module_step(network, recipe, settings.precision, lambda: batch)
 
@@ -203,17 +207,25 @@ def narrow(network: Model) -> Model:
     return replace(network, backbone=backbone, head=replace(network.head, filters=8, convs=1))
 
 
-def count_work(ours: Step, theirs: Step, load: Workload) -> dict[str, Any]:
-    """Multiply-adds of a step for a picture, forward and backward, in 1e9; and as a note."""
+def facts_of(
+    seconds: float, ours: Step, theirs: Step, load: Workload, settings: Settings
+) -> dict[str, Any]:
+    """Multiply-adds of a step for a picture, forward and backward, in 1e9; where our `seconds` go;
+    on a GPU whose peak is known the share of that; and a note.
+    """
     macs = {
         name: _macs(step) / load.batch / 1e9 for name, step in (("ours", ours), ("theirs", theirs))
     }
     asked = f"{load.batch} pictures of {load.side} pixels, {load.objects} objects on each"
     note = f"{asked}; {macs['ours']:.3g} B multiply-adds a picture, theirs {macs['theirs']:.3g} B"
-    return {"macs_b": macs, "workload": asdict(load), "note": note}
+    parts = shares(ours, settings.device)
+    note += f"; {', '.join(f'{name} {share:.0%}' for name, share in parts.items())}"
+    peak, said = peak_share(macs["ours"] * 1e9 * load.batch, seconds, settings)
+    facts = {"macs_b": macs, "workload": asdict(load), "shares": parts}
+    return facts | peak | {"note": note + said}
 
 
 def _macs(step: Step) -> float:
-    with FlopCounterMode(display=False) as counter:
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops() / 2

@@ -87,6 +87,20 @@ def data_sheet_peak(name: str) -> float | None:
     return BF16_PEAK_TFLOPS[max(known, key=len)] / 2 * 1e12 if known else None
 
 
+def peak_share(macs: float, seconds: float, settings: Settings) -> tuple[dict[str, float], str]:
+    """What share of the data sheet's bf16 peak `macs` in `seconds` are, as facts and in words;
+    nothing but on a GPU in bf16 whose sheet is known.
+    """
+    if settings.device != "cuda" or settings.precision != "bf16":
+        return {}, ""
+    name = torch.cuda.get_device_name()
+    if (peak := data_sheet_peak(name)) is None:
+        return {}, ""
+    share = macs / seconds / peak
+    said = f"; {share:.1%} of the {peak / 1e12:.4g} T multiply-adds a second of {name}'s data sheet"
+    return {"peak_macs_t": peak / 1e12, "peak_share": share}, said
+
+
 def _convolution(
     batch: int, channels: int, side: int, kernel: int, dtype: torch.dtype, device: Device
 ) -> Limit:

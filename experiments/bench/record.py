@@ -39,12 +39,14 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The benchmark's, with the device and the precision where they are not the usual."""
+        """The benchmark's, with what is not usual in how it was held."""
         parts = [self.benchmark]
         if self.settings.device == "cuda":
             parts.append("cuda")
         if self.settings.precision == "bf16":
             parts.append("bf16")
+        if self.settings.compiled:
+            parts.append("compiled")
         return "-".join(parts)
 
 

@@ -49,10 +49,15 @@ def to_markdown(records: Sequence[Record]) -> str:
 
 
 def _section(record: Record) -> str:
-    precision = " in bf16" * (record.settings.precision == "bf16")
-    parts = [f"### {record.title}{precision}", where(record), tables.markdown(HEADER, rows(record))]
+    parts = [f"### {_title(record)}", where(record), tables.markdown(HEADER, rows(record))]
     said = "\n".join(f"- {note}" for note in notes(record))
     return "\n\n".join([*parts, said] if said else parts) + "\n"
+
+
+def _title(record: Record) -> str:
+    settings = record.settings
+    title = record.title + " in bf16" * (settings.precision == "bf16")
+    return title + ", compiled" * settings.compiled + ", on a GPU" * (settings.device == "cuda")
 
 
 def write_into(path: Path, records: Sequence[Record]) -> None:

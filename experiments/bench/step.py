@@ -16,8 +16,8 @@ from experiments.bench.contest import Contest, Precision, Settings, Side
 from experiments.bench.detectors import (
     Version,
     Workload,
-    count_work,
     draw,
+    facts_of,
     narrow,
     our_step,
     torchvision_mask_rcnn,
@@ -37,7 +37,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
     yield contest(
         "RetinaNet R50-FPN, step", r50.retinanet(), torchvision_retinanet(load), load, settings
     )
-    if settings.precision == "bf16":
+    if settings.precision == "bf16" and not settings.compiled:
         yield contest(
             "RetinaNet R50-FPN, step, against theirs in float32",
             r50.retinanet(),
@@ -53,6 +53,15 @@ def contests(settings: Settings) -> Iterator[Contest]:
         load,
         settings,
     )
+    yield contest(
+        "RetinaNet SpineNet-49, step, against their R50-FPN",
+        spinenet.retinanet(),
+        torchvision_retinanet(load),
+        load,
+        settings,
+    )
+    if settings.compiled:
+        return
     fewer = replace(load, batch=max(2, load.batch // 2))
     rois = ROIConfig(samples=load.regions)
     versions: tuple[Version, ...] = (2,) if settings.quick else (1, 2)
@@ -86,11 +95,11 @@ def contest(
         ours=Side("spinenet", a, load.batch),
         theirs=Side("torchvision", b, load.batch),
         unit="pictures",
-        facts=lambda seconds: count_work(a, b, load),
+        facts=lambda seconds: facts_of(seconds, a, b, load, settings),
     )
 
 
 def _workload(settings: Settings) -> Workload:
     if settings.quick:
         return Workload(side=64, batch=2, objects=2, classes=5, regions=8)
-    return Workload(side=640, batch=16) if settings.device == "cuda" else Workload()
+    return Workload(side=640, batch=32) if settings.device == "cuda" else Workload()

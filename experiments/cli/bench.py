@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -42,6 +42,9 @@ def bench(
     rounds: Annotated[
         int, typer.Option("--rounds", min=2, help="Each gives one ratio; an interval needs two.")
     ] = 12,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Our networks compiled, of step and inference.")
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Two rounds at toy size, to see that it runs.")
     ] = False,
@@ -60,7 +63,12 @@ def bench(
         return
     from experiments.bench.record import hold, write
 
-    settings = _settings(device, precision, threads, 2 if quick else rounds, quick)
+    settings = replace(
+        _settings(device, precision, threads),
+        rounds=2 if quick else rounds,
+        quick=quick,
+        compiled=compiled,
+    )
     records = []
     for name, one in chosen.items():
         with _Progress(name, settings.rounds) as progress:
@@ -97,9 +105,7 @@ def speed(
         _print_all(records)
 
 
-def _settings(
-    device: str, precision: Literal["32", "bf16"], threads: int | None, rounds: int, quick: bool
-) -> Settings:
+def _settings(device: str, precision: Literal["32", "bf16"], threads: int | None) -> Settings:
     """The options as settings. Raises UserError for a device that is not there."""
     import os
 
@@ -115,8 +121,6 @@ def _settings(
         device="cuda" if there and device != "cpu" else "cpu",
         precision=precision,
         threads=threads or os.cpu_count() or 1,
-        rounds=rounds,
-        quick=quick,
     )
 
 

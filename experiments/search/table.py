@@ -63,8 +63,8 @@ class TableConfig:
 @dataclass(frozen=True)
 class Run:
     """One training of a network of the table, with its AP in percent. `seconds` are of one process,
-    `train_seconds` of them without start, data and validation; where the loss was not finite, AP is
-    0 and no time is known.
+    `train_seconds` of them without start, data and validation, and `processor` may be a GPU; where
+    the loss was not finite, AP is 0 and no time is known.
     """
 
     network: str
@@ -189,6 +189,11 @@ def _chosen(number: int, of: int) -> set[int]:
     return {i * of // number for i in range(number)}
 
 
+def _device(facts: Mapping[str, Any]) -> Any:
+    """What trained: the GPU, or the processor."""
+    return facts["gpu"] if facts.get("accelerator") == "gpu" else facts["processor"]
+
+
 def _run(entry: Entry, store: Store) -> Run | None:
     """What the table keeps of a run; None while its worth is not known."""
     record = settled(store, entry.cell)
@@ -207,5 +212,5 @@ def _run(entry: Entry, store: Store) -> Run | None:
         train_seconds=round(result.train_seconds, 2),
         run_id=result.run_id,
         commit=str(result.environment["commit"])[:10],
-        processor=str(result.environment["processor"]),
+        processor=str(_device(result.environment)),
     )
