@@ -129,7 +129,7 @@ def make_trainer(
         default_root_dir=hold.folder,
     )
     # Deterministic algorithms bring this along; nothing here reads what nothing has written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return trainer, resume
 
 
