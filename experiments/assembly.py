@@ -123,7 +123,7 @@ def make_trainer(
         log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        deterministic="warn",
+        deterministic=_determinism(recipe, runtime),  # type: ignore[arg-type]
         enable_progress_bar=runtime.progress_bar,
         enable_model_summary=False,
         default_root_dir=hold.folder,
@@ -131,6 +131,13 @@ def make_trainer(
     # Deterministic algorithms bring this along; nothing here reads what nothing has written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return trainer, resume
+
+
+def _determinism(recipe: Recipe, runtime: Runtime) -> bool | str:
+    """Everywhere, but for Mask R-CNN on a GPU: there torchvision takes an RoIAlign in Python, which
+    it compiles for most of a minute and which holds each sample of each region in memory.
+    """
+    return False if runtime.accelerator == "gpu" and recipe.model.kind == "mask-rcnn" else "warn"
 
 
 def steps_per_epoch(recipe: Recipe, data: DataModule) -> int:

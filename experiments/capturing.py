@@ -69,7 +69,11 @@ def capture(part: nn.Module, images: Tensor) -> None:
     """
     part.__dict__.pop("forward", None)  # that of an earlier capture
     statistics = [buffer.clone() for buffer in part.buffers()]
-    torch.set_autocast_cache_enabled(False)  # a replay would not see what was cached outside it
-    torch.cuda.make_graphed_callables(part, (torch.zeros_like(images),))
+    is_cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)  # weights are cast anew in each replay
+    try:
+        torch.cuda.make_graphed_callables(part, (torch.zeros_like(images),))
+    finally:
+        torch.set_autocast_cache_enabled(is_cached)
     for buffer, before in zip(part.buffers(), statistics, strict=True):
         buffer.copy_(before)

@@ -130,6 +130,13 @@ def full_size_counts(
     return dict(zip(names, count_full_size(models, free_cores(), on_new), strict=True))
 
 
+def as_trained(recipe: Recipe) -> Job:
+    """What is to be counted of a run: its network with the outputs that its data ask for, or with
+    the official head's where that is not known beforehand.
+    """
+    return recipe, EMBEDDED_CLASSES.get(recipe.data.source.kind)
+
+
 def count_all(
     jobs: Sequence[Job], processes: int = 1, on_new: Callable[[int], None] = lambda count: None
 ) -> list[Complexity]:
@@ -151,8 +158,7 @@ def macs_by_run(cells: Sequence[Cell]) -> dict[str, float]:
     """
     jobs: dict[tuple[str, str], Job] = {}  # a variant's network is that of all its seeds
     for cell in cells:
-        classes = EMBEDDED_CLASSES.get(cell.recipe.data.source.kind)
-        jobs.setdefault((cell.study, cell.variant), (cell.recipe, classes))
+        jobs.setdefault((cell.study, cell.variant), as_trained(cell.recipe))
     counted = count_all(list(jobs.values()), free_cores() if len(jobs) > FEW else 1)
     macs_b = {place: found.macs_b for place, found in zip(jobs, counted, strict=True)}
     return {cell.run_id: macs_b[cell.study, cell.variant] for cell in cells}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
-from experiments.counting import count_full_size, counts, full_size
+from experiments.counting import as_trained, count_full_size, counts, full_size
 from experiments.study import PaperValue, Selection, Study, Variant, cells, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
@@ -29,7 +29,6 @@ COUNT_HEADER = ["model", "px", "MACs B", "printed", "diff", "params M", "printed
 CLOSE = 0.01  # what a printed count may differ by
 
 STUDY_KEYS = {"variants", "claims", "recipe", "set"}
-EMBEDDED_CLASSES = 11  # of the digits, background included
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _variant(
     tree = variant_tree(study, variant, profile)
     start = study.variants[variant.start] if variant.start else None
     origin = base if start is None else variant_tree(study, start, profile)
-    small = counts(from_tree(tree, origin=variant.id), EMBEDDED_CLASSES)
+    small = counts(*as_trained(from_tree(tree, origin=variant.id)))
     full = counts(from_tree(variant_tree(study, variant, None), origin=variant.id), study.classes)
     return {
         "variant": variant.id,

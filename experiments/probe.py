@@ -21,7 +21,7 @@ from datamodules.drawn import cache_folder
 from experiments.bench.contest import Device, Settings
 from experiments.bench.detectors import Workload, draw, our_step
 from experiments.compose import from_tree
-from experiments.counting import counts
+from experiments.counting import EMBEDDED_CLASSES, counts
 from experiments.provenance import processor
 from experiments.recipe import Recipe
 from experiments.store import write_atomically
@@ -31,7 +31,6 @@ from spinenet.detection.config import RetinaNetConfig
 
 WARM_UPS, STEPS = 2, 5
 BESIDE_S = 10.0  # start, validation and files of a small run
-CLASSES = 11  # of the embedded digits, the background included
 GPU_BATCH = 16
 
 
@@ -75,13 +74,15 @@ def _probe(on_gpu: bool) -> tuple[float, float]:
         seconds = _step_seconds(recipe, batch, on_gpu)
     finally:
         torch.set_num_threads(threads)
-    return counts(recipe, CLASSES).macs_b, batch / seconds
+    return counts(recipe, EMBEDDED_CLASSES["digits"]).macs_b, batch / seconds
 
 
 def _step_seconds(recipe: Recipe, batch: int, on_gpu: bool) -> float:
     device: Device = "cuda" if on_gpu else "cpu"
     settings = Settings(device=device, precision="bf16" if on_gpu else "32")
-    load = Workload(side=recipe.data.transform.side, batch=batch, classes=CLASSES)
+    load = Workload(
+        side=recipe.data.transform.side, batch=batch, classes=EMBEDDED_CLASSES["digits"]
+    )
     assert isinstance(recipe.model, RetinaNetConfig)
     step, taken = our_step(recipe.model, load, draw(load, device), settings), []
     for _ in range(WARM_UPS + STEPS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ def environment() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version() if has_gpu else None,
         "packages": {name: found for name in (SUITE, *PACKAGES) if (found := _version(name))},
     }
+
+
+def trained_on(facts: Mapping[str, Any]) -> str:
+    """What a recorded environment trained on: the GPU's name, or the processor's."""
+    device = facts.get("gpu") if facts.get("accelerator") == "gpu" else facts.get("processor")
+    return str(device or "unknown")
 
 
 def memory_gib() -> float:

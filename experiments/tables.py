@@ -9,6 +9,7 @@ number stays empty, it is never guessed.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from experiments.compose import from_tree
 from experiments.counting import counts
 from experiments.errors import UserError
 from experiments.grid import collect
+from experiments.provenance import trained_on
 from experiments.recipe import run_id
 from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values
@@ -54,8 +56,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a study's tables show; `hours` are those of its runs, added up, and `other_runs`
-    those of other versions of its variants that the store holds.
+    """Everything a study's tables show; `hours` are those of its runs, added up, `machines` say how
+    many each processor or GPU trained, and `other_runs` are those of other versions of its variants
+    that the store holds.
     """
 
     study: Study
@@ -67,6 +70,7 @@ class Report:
     deviation: float | None
     detectable: float | None
     hours: float
+    machines: Mapping[str, int]
     other_runs: int = 0
 
     @property
@@ -97,6 +101,8 @@ def make_report(
     deviation = deviations[study.metrics[0]]
     claims = [c for c in study.claims if c.a in full and c.b in full]
     seeds = max((len(r) for r in results.values()), default=0)
+    # Each once, where variants share it.
+    runs = {r.run_id: r for found in results.values() for r in found.values()}.values()
     return Report(
         study=study,
         profile=cells[0].profile,
@@ -106,15 +112,10 @@ def make_report(
         judgements=tuple(judge(claims, results, full, deviations)),
         deviation=deviation,
         detectable=statistics.detectable(deviation, seeds) if deviation else None,
-        hours=_seconds(results) / 3600,
+        hours=sum(run.seconds for run in runs) / 3600,
+        machines=Counter(trained_on(run.environment) for run in runs),
         other_runs=other_runs(cells, store),
     )
-
-
-def _seconds(results: Mapping[str, Mapping[int, Result]]) -> float:
-    """Of all runs, each counted once where variants share it."""
-    runs = {r.run_id: r.seconds for found in results.values() for r in found.values()}
-    return sum(runs.values())
 
 
 def other_runs(cells: Sequence[Cell], store: Store) -> int:
@@ -188,6 +189,7 @@ def to_mapping(report: Report) -> dict[str, Any]:
             "detectable": report.detectable,
         },
         "hours": report.hours,
+        "machines": dict(report.machines),
         "other_runs": report.other_runs,
     }
 
@@ -229,7 +231,8 @@ def caption(report: Report) -> str:
         "paper's is that of its own data: compare the steps, not the levels."
     )
     if report.hours:
-        text += f" The runs took {report.hours:.2g} h, added up."
+        where = " and ".join(f"{name} ({runs})" for name, runs in sorted(report.machines.items()))
+        text += f" The runs took {report.hours:.2g} h, added up, on {where}."
     if report.other_runs:
         text += (
             f" Not shown: {report.other_runs} run{'s' * (report.other_runs > 1)} in the store of "

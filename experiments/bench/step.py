@@ -10,20 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from experiments.bench.contest import Contest, Precision, Settings, Side
 from experiments.bench.detectors import (
+    Step,
     Version,
     Workload,
     draw,
     facts_of,
+    module_step,
     narrow,
     our_step,
     torchvision_mask_rcnn,
     torchvision_retinanet,
     torchvision_step,
 )
+from experiments.capturing import capture
+from experiments.counting import EMBEDDED_CLASSES
+from experiments.module import network_input
+from experiments.networks import build
+from experiments.single import compose_recipe
 from spinenet.detection.config import MaskRCNNConfig, RetinaNetConfig, ROIConfig
 from spinenet.zoo import model
 
@@ -62,6 +70,8 @@ def contests(settings: Settings) -> Iterator[Contest]:
     )
     if settings.compiled:
         return
+    if settings.device == "cuda":
+        yield _captured(settings)
     fewer = replace(load, batch=max(2, load.batch // 2))
     rois = ROIConfig(samples=load.regions)
     versions: tuple[Version, ...] = (2,) if settings.quick else (1, 2)
@@ -73,6 +83,32 @@ def contests(settings: Settings) -> Iterator[Contest]:
             fewer,
             settings,
         )
+
+
+def _captured(settings: Settings) -> Contest:
+    """A step of the embedded profile's SpineNet-49, as its runs take it on a GPU: its kernels
+    replayed, against started one by one.
+    """
+    profile = "smoke" if settings.quick else "embedded"
+    recipe = compose_recipe("retinanet", profile=profile, data=None, changes=[], seed=0)
+    size = recipe.train.batch_size
+    load = Workload(side=recipe.data.transform.side, batch=size, classes=EMBEDDED_CLASSES["digits"])
+    batch = draw(load, settings.device).for_ours(masks=False)
+
+    def step(captured: bool) -> Step:
+        network = build(recipe, load.classes).to(settings.device).train()
+        if captured:
+            bf16 = settings.precision == "bf16"
+            with torch.autocast(settings.device, torch.bfloat16, enabled=bf16):
+                capture(network, network_input(batch))
+        return module_step(network, recipe, settings.precision, lambda: batch)
+
+    return Contest(
+        name="embedded RetinaNet SpineNet-49, step, captured",
+        ours=Side("captured", step(captured=True), size),
+        theirs=Side("kernel by kernel", step(captured=False), size),
+        unit="pictures",
+    )
 
 
 def contest(

@@ -105,8 +105,9 @@ def table(
             long_profile=long_profile,
         )
         seconds = None if max_time is None else parse_duration(max_time, "--max-time")
-        with progress_console.status("drawing networks and counting what they cost"):
-            planned = plan(config, out)
+        # A line and no spinner, whose thread would keep counting to one process.
+        progress_console.print("drawing networks and counting what they cost")
+        planned = plan(config, out)
         found = _train(planned, Store(runs), out, jobs, seconds)
     _tell_worth(found, into, figure, as_json)
 
@@ -179,10 +180,10 @@ def _run(
     from experiments.pricing import price_runs
     from experiments.runtime import Runtime
 
-    with progress_console.status("preparing the data, pricing the runs"):
+    with progress_console.status("preparing the data"):
         for source in {cell.recipe.data.source: None for cell in missing}:
             open_data(source).prepare()
-        prices = {run: price.seconds for run, price in price_runs(missing, store).items()}
+    prices = {run: price.seconds for run, price in price_runs(missing, store).items()}
     workers = jobs or local.default_workers(missing)
     about = duration(sum(prices.values()) / workers)
     progress_console.print(f"{len(missing)} runs to train, {workers} at a time, about {about}")

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from datamodules import open_data
-from experiments.counting import counts
+from experiments.counting import as_trained, counts
 from experiments.recipe import Recipe, run_id
 from experiments.search.config import SearchConfig
-from experiments.search.proxy import base_recipe, counted, with_genotype
+from experiments.search.proxy import base_recipe, with_genotype
 from experiments.store import Record, Result, Store
 from experiments.study import Cell
 from spinenet.genotype import Genotype
@@ -135,7 +135,7 @@ class Search:
 
     def _is_affordable(self, recipe: Recipe) -> bool:
         limit = self.config.macs_m
-        return limit is None or counts(*counted(recipe)).macs_b * 1e3 <= limit
+        return limit is None or counts(*as_trained(recipe)).macs_b * 1e3 <= limit
 
     def _cell(self, recipe: Recipe, name: str) -> Cell:
         identity = run_id(recipe, self.fingerprint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from experiments.compose import apply, from_tree, load_recipe
-from experiments.counting import EMBEDDED_CLASSES, Job
 from experiments.errors import UserError
 from experiments.recipe import Recipe
 from experiments.study_file import load_profile
@@ -33,10 +32,3 @@ def with_genotype(base: Recipe, genotype: Genotype, seed: int) -> Recipe:
     assert isinstance(backbone, SpineNetConfig)
     model = replace(base.model, backbone=replace(backbone, genotype=genotype))
     return replace(base, model=model, seed=seed)
-
-
-def counted(recipe: Recipe) -> Job:
-    """What of a candidate is to be counted: its network with as many outputs as it is trained with;
-    with the official head's on data whose classes are not known beforehand.
-    """
-    return recipe, EMBEDDED_CLASSES.get(recipe.data.source.kind)

@@ -13,9 +13,9 @@ from itertools import islice
 
 import numpy as np
 
-from experiments.counting import count_all, free_cores
+from experiments.counting import as_trained, count_all, free_cores
 from experiments.recipe import Recipe
-from experiments.search.proxy import counted, with_genotype
+from experiments.search.proxy import with_genotype
 from spinenet import genotype as genotypes
 from spinenet.genotype import Genotype
 from spinenet.search.graph_hash import graph_hash
@@ -112,7 +112,7 @@ def _network(where: str, choices: Choices, name: str = "") -> Network:
 
 
 def _costed(networks: Sequence[Network], base: Recipe) -> list[Network]:
-    jobs = [counted(with_genotype(base, one.genotype, 0)) for one in networks]
+    jobs = [as_trained(with_genotype(base, one.genotype, 0)) for one in networks]
     found = count_all(jobs, free_cores())
     return [
         replace(one, macs_m=costs.macs_b * 1e3, params_m=costs.params_m)

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from datamodules import open_data
 from experiments.errors import UserError
-from experiments.provenance import environment
+from experiments.provenance import environment, trained_on
 from experiments.recipe import run_id
 from experiments.search import stored
 from experiments.search.candidates import LOST, settled
@@ -189,11 +189,6 @@ def _chosen(number: int, of: int) -> set[int]:
     return {i * of // number for i in range(number)}
 
 
-def _device(facts: Mapping[str, Any]) -> Any:
-    """What trained: the GPU, or the processor."""
-    return facts["gpu"] if facts.get("accelerator") == "gpu" else facts["processor"]
-
-
 def _run(entry: Entry, store: Store) -> Run | None:
     """What the table keeps of a run; None while its worth is not known."""
     record = settled(store, entry.cell)
@@ -212,5 +207,5 @@ def _run(entry: Entry, store: Store) -> Run | None:
         train_seconds=round(result.train_seconds, 2),
         run_id=result.run_id,
         commit=str(result.environment["commit"])[:10],
-        processor=str(_device(result.environment)),
+        processor=trained_on(result.environment),
     )

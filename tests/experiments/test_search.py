@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.counting import counts
+from experiments.counting import as_trained, counts
 from experiments.errors import UserError
 from experiments.inspection import check_study
 from experiments.search.candidates import LOST, Search, Tried
 from experiments.search.config import hold, read_config
-from experiments.search.proxy import counted
 from experiments.search.report import best_so_far, front, level_shares, standings
 from experiments.store import Failure, Store, write_failure
 from spinenet import genotype as genotypes
@@ -72,7 +71,7 @@ def test_a_network_over_the_limit_is_worth_nothing_and_not_trained(store):
     config = replace(CONFIG, controller="random", samples=8)
     free = Search(config, store)
     carried_out(free, 1, np.random.default_rng(0))
-    sizes = [counts(*counted(tried.candidate.cell.recipe)).macs_b * 1e3 for tried in free.tried]
+    sizes = [counts(*as_trained(tried.candidate.cell.recipe)).macs_b * 1e3 for tried in free.tried]
     limit = float(np.median(sizes))
     search = Search(replace(config, macs_m=limit), store)
     assert carried_out(search, 1, np.random.default_rng(0)) == []  # the others are known
