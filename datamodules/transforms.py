@@ -104,11 +104,13 @@ def place_pixels(image: Tensor, placement: Placement) -> Tensor:
     if placement.flip:
         image = image.flip(-1)
     if placement.resized != placement.size:
-        # Channels last is several times faster, in 8 bits above all.
-        batch = image[None].contiguous(memory_format=torch.channels_last)
-        image = F.interpolate(batch, size=placement.resized, mode="bilinear", align_corners=False)[
-            0
-        ]
+        # Channels last is several times faster, in 8 bits above all. A batch of one has to be made
+        # from its rows: only then is its first stride that of channels last, and so is the result.
+        rows = image.permute(1, 2, 0).contiguous()[None]
+        batch = rows.permute(0, 3, 1, 2)
+        (image,) = F.interpolate(
+            batch, size=placement.resized, mode="bilinear", align_corners=False
+        )
     (top, left), (height, width) = placement.offset, placement.valid
     canvas = image.new_zeros(placement.side, placement.side, 3).permute(2, 0, 1)
     canvas[:, :height, :width] = image[:, top : top + height, left : left + width]

@@ -150,7 +150,7 @@ def worth_rows(found: Worth) -> list[list[str]]:
     if found.overlap is not None:
         rows.append(["best fifth found again", f"{found.overlap:.0%}", "20 % by chance"])
     for part, seconds in found.seconds.items():
-        rows.append([f"time of a run, {part}", duration(seconds), "median, one process"])
+        rows.append([f"time of a run, {part}", duration(seconds), f"median, on {found.machine}"])
     if found.outside_training is not None:
         share = f"{found.outside_training:.1%}"
         rows.append(["time outside training", share, "start, data and validation of a run"])

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, mode
 
 import numpy as np
 from scipy import stats
 
-from experiments.search.table import Part, Table
+from experiments.search.table import Part, Run, Table
 from experiments.statistics import pooled_deviation
 
 RESAMPLES = 1000
@@ -50,7 +50,8 @@ class Standing:
 @dataclass(frozen=True)
 class Worth:
     """The proxy's. AP in percent; None where the table has too little to say. `overlap` is the
-    share of the best fifth by the longer training that is in the best fifth by the proxy.
+    share of the best fifth by the longer training that is in the best fifth by the proxy. `seconds`
+    and `outside_training` are of the processor or GPU, `machine`, that trained most of the runs.
     """
 
     networks: int
@@ -64,6 +65,7 @@ class Worth:
     kendall: Correlation | None
     spearman: Correlation | None
     overlap: float | None
+    machine: str
     seconds: Mapping[Part, float]
     outside_training: float | None
     standings: tuple[Standing, ...]
@@ -79,6 +81,9 @@ def worth(table: Table) -> Worth | None:
     noise = pooled_deviation([list(seeds.values()) for seeds in proxy.values()])
     spread = float(np.std(sampled, ddof=1))
     pairs = _pairs(table)
+    trained = [run for run in table.runs if not run.diverged]
+    machine = mode(run.processor for run in trained) if trained else ""
+    timed = [run for run in trained if run.processor == machine]
     kendall, spearman = (_correlation(pairs, kind) for kind in (stats.kendalltau, stats.spearmanr))
     return Worth(
         networks=len(sampled),
@@ -94,8 +99,9 @@ def worth(table: Table) -> Worth | None:
         kendall=kendall,
         spearman=spearman,
         overlap=_overlap(pairs),
-        seconds=_seconds(table),
-        outside_training=_outside_training(table),
+        machine=machine,
+        seconds=_seconds(timed),
+        outside_training=_outside_training(timed),
         standings=tuple(_standings(table)),
     )
 
@@ -138,17 +144,16 @@ def _overlap(pairs: Sequence[tuple[float, float]]) -> float | None:
     return len(a & b) / count
 
 
-def _seconds(table: Table) -> dict[Part, float]:
+def _seconds(timed: Sequence[Run]) -> dict[Part, float]:
     """The median run of each part, of one process."""
     by_part: dict[Part, list[float]] = {}
-    for run in table.runs:
-        if not run.diverged:
-            by_part.setdefault(run.part, []).append(run.seconds)
+    for run in timed:
+        by_part.setdefault(run.part, []).append(run.seconds)
     return {part: median(found) for part, found in by_part.items()}
 
 
-def _outside_training(table: Table) -> float | None:
-    runs = [run for run in table.runs if run.part == "proxy"]
+def _outside_training(timed: Sequence[Run]) -> float | None:
+    runs = [run for run in timed if run.part == "proxy"]
     seconds = sum(run.seconds for run in runs)
     return 1 - sum(run.train_seconds for run in runs) / seconds if seconds else None
 

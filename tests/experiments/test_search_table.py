@@ -216,6 +216,16 @@ class TestWorth:
         assert found.outside_training == pytest.approx(0.1)
         assert found.seconds == {"proxy": 10, "longer": 10}
 
+    def test_times_are_of_the_machine_that_trained_most(self):
+        table = made(20)
+        quick = [replace(run, seconds=1.0, processor="a GPU") for run in table.runs[::3]]
+        others = [run for place, run in enumerate(table.runs) if place % 3]
+        found = worth(replace(table, runs=(*quick, *others)))
+        assert found.machine == others[0].processor
+        assert found.seconds == {"proxy": 10, "longer": 10}
+        lost = [replace(run, diverged=True, ap=0.0) for run in table.runs]
+        assert worth(replace(table, runs=tuple(lost))).seconds == {}
+
     def test_correlations_are_scipys_and_their_intervals_hold_the_truth(self):
         table = made(40, noise=10.0)
         found = worth(table)
