@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import reprlib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from spinenet.genotype import Genotype, GenotypeError
 from spinenet.yaml_text import YamlError, parse
 
 RECIPES = Path(__file__).parent / "recipes"
+GENOTYPE = ".genotype"  # the end of the key of what is always put whole
 LARGEST = 2**63 - 1  # of a number that seeds and counts are kept in
 # Beyond these a network takes hours to be counted, let alone built; nobody means them.
 MOST = dict.fromkeys(("block_repeats", "neck_repeats", "convs", "scales"), 100)
@@ -79,15 +80,40 @@ def override(
     `origin` names the file or flag in errors; genotype files are found relative to `folder`. Raises
     UserError for a key that does not exist, with the nearest that does.
     """
-    for key, value in changes.items():
-        _check_key(key.split("."), value, tree, origin=origin)
-        value = _resolve(key, value, origin=origin, folder=folder)
-        if _kind_changes(tree, key, value):
-            value = {**_defaults_of(tree, key, value), **value}
-            tree = _put(tree, key, value, merge=False)
-        else:
-            tree = _put(tree, key, value, merge=not key.endswith(".genotype"))
+    for given, nested in changes.items():
+        for key, value in _steps(given, nested):
+            _check_key(key.split("."), value, tree, origin=origin)
+            if key.endswith(GENOTYPE):
+                value = _genotype(value, origin, folder).to_mapping()
+            elif isinstance(value, Mapping):
+                value = _chosen_anew(tree, key, value)
+            tree = _put(tree, key, value)
     return tree
+
+
+def _steps(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A change, nested or not, as dotted ones: of a mapping its `kind` first, since another kind
+    has other keys; a genotype stays whole.
+    """
+    parent, _, last = key.rpartition(".")
+    if last == "kind" and parent:
+        yield parent, {"kind": value}
+    elif not isinstance(value, Mapping) or key.endswith(GENOTYPE):
+        yield key, value
+    else:
+        if "kind" in value:
+            yield key, {"kind": value["kind"]}
+        for name, inner in value.items():
+            if name != "kind":
+                yield from _steps(f"{key}.{name}", inner)
+
+
+def _chosen_anew(tree: Tree, key: str, choice: Mapping[str, Any]) -> Any:
+    """What stands at `key` once a kind is chosen: all as it was, or the new kind's defaults."""
+    current = _at(tree, key.split("."))
+    if isinstance(current, Mapping) and current.get("kind") == choice["kind"]:
+        return current
+    return _defaults_of(tree, key, choice)
 
 
 def apply(tree: Tree, chain: Sequence[Changes]) -> Tree:
@@ -116,7 +142,7 @@ def multiply(tree: Tree, factors: Mapping[str, float], *, origin: str) -> Tree:
                     "a whole number; choose another factor"
                 )
             product = int(product)
-        tree = _put(tree, key, product, merge=False)
+        tree = _put(tree, key, product)
     return tree
 
 
@@ -148,7 +174,7 @@ def from_tree(tree: Tree, *, origin: str) -> Recipe:
     genotype = _at(tree, ["model", "backbone", "genotype"])
     if isinstance(genotype, Mapping):
         read = _genotype(genotype, origin)
-        tree = _put(tree, "model.backbone.genotype", read, merge=False)
+        tree = _put(tree, "model.backbone.genotype", read)
     try:
         return _recipe_type().validate_python(tree)
     except ValidationError as error:
@@ -228,7 +254,7 @@ def beside(path: Path, name: str) -> str:
 
 
 def _check_key(parts: list[str], value: Any, tree: Tree, *, origin: str) -> None:
-    """Walk the dataclasses along the key, and into the value where it is a mapping."""
+    """Walk the dataclasses along the key; a mapping as value is the choice of a kind."""
     owner: Any = Recipe
     for depth, part in enumerate(parts):
         here = ".".join(parts[:depth])
@@ -251,23 +277,21 @@ def _check_key(parts: list[str], value: Any, tree: Tree, *, origin: str) -> None
             f"{origin}: {'.'.join(parts)}: {value!r} is not a mapping; set one of its keys: "
             f"{', '.join(f.name for f in fields(inner_type))}"
         )
-    if isinstance(value, Mapping) and parts[-1] != "genotype":
-        current = value if "kind" in value else _at(tree, parts)
-        chosen = _chosen(owner, current)
-        if chosen is None:
-            kinds = [_kind_of(c) for c in get_args(owner)]
-            raise UserError(
-                f"{origin}: {'.'.join(parts)}: unknown kind {value['kind']!r}; "
-                f"{did_you_mean(str(value['kind']), kinds)}"
-            )
-        future = _put(tree, ".".join(parts), dict(value), merge="kind" not in value)
-        for key, inner in value.items():
-            _check_key([*parts, key], inner, future, origin=origin)
+    if not isinstance(value, Mapping) or parts[-1] == "genotype":
+        return
+    if not _is_union(owner):
+        _check_key([*parts, "kind"], value["kind"], tree, origin=origin)
+    elif not _chosen(owner, value):
+        kinds = [kind for kind in map(_kind_of, get_args(owner)) if kind]
+        raise UserError(
+            f"{origin}: {'.'.join(parts)}: unknown kind {value['kind']!r}; "
+            f"{did_you_mean(str(value['kind']), kinds)}"
+        )
 
 
 def _chosen(owner: Any, current: Any) -> Any:
     """The dataclass meant by a type: of a union, the one whose `kind` the tree has."""
-    if get_origin(owner) not in (Union, types.UnionType):
+    if not _is_union(owner):
         return owner
     for candidate in get_args(owner):
         if isinstance(current, Mapping) and current.get("kind") == _kind_of(candidate):
@@ -275,8 +299,13 @@ def _chosen(owner: Any, current: Any) -> Any:
     return None
 
 
+def _is_union(owner: Any) -> bool:
+    return get_origin(owner) in (Union, types.UnionType)
+
+
 def _kind_of(candidate: Any) -> str:
-    hint = _hints(candidate)["kind"]
+    """The `kind` of a union's member; empty for one that has none."""
+    hint = _hints(candidate).get("kind") if is_dataclass(candidate) else None
     return str(get_args(hint)[0]) if get_origin(hint) is Literal else ""
 
 
@@ -286,23 +315,13 @@ def _at(tree: Any, parts: list[str]) -> Any:
     return tree
 
 
-def _put(tree: Tree, key: str, value: Any, *, merge: bool) -> Tree:
-    """A copy of `tree` with `value` at the dotted key; merged into the mapping there, or in its
-    place.
-    """
+def _put(tree: Tree, key: str, value: Any) -> Tree:
+    """A copy of `tree` with `value` at the dotted key."""
     first, _, rest = key.partition(".")
-    there = tree.get(first)
     if rest:
-        value = _put(there if isinstance(there, dict) else {}, rest, value, merge=merge)
-    elif merge:
-        value = _merged(there, value)
+        there = tree.get(first)
+        value = _put(there if isinstance(there, dict) else {}, rest, value)
     return {**tree, first: value}
-
-
-def _merged(there: Any, value: Any) -> Any:
-    if not isinstance(there, Mapping) or not isinstance(value, Mapping):
-        return value
-    return {**there, **{key: _merged(there.get(key), inner) for key, inner in value.items()}}
 
 
 def _defaults_of(tree: Tree, key: str, value: Mapping[str, Any]) -> Tree:
@@ -313,27 +332,6 @@ def _defaults_of(tree: Tree, key: str, value: Mapping[str, Any]) -> Tree:
         owner = _hints(_chosen(owner, _at(tree, parts[:depth])))[part]
     defaults: Tree = plain(_chosen(owner, value)())
     return defaults
-
-
-def _kind_changes(tree: Tree, key: str, value: Any) -> bool:
-    current = _at(tree, key.split("."))
-    return (
-        isinstance(value, Mapping)
-        and isinstance(current, Mapping)
-        and "kind" in value
-        and value["kind"] != current.get("kind")
-    )
-
-
-def _resolve(key: str, value: Any, *, origin: str, folder: Path | None) -> Any:
-    """Genotype names and files inside a value, replaced by what they hold."""
-    if key.split(".")[-1] == "genotype":
-        return _genotype(value, origin, folder).to_mapping()
-    if isinstance(value, Mapping):
-        return {
-            k: _resolve(f"{key}.{k}", v, origin=origin, folder=folder) for k, v in value.items()
-        }
-    return value
 
 
 def _genotype(value: Any, origin: str, folder: Path | None = None) -> Genotype:

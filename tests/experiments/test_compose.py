@@ -32,6 +32,10 @@ def compose(changes: dict) -> object:
             "unknown kind 'resnet'; did you mean 'resnet-fpn'",
         ),
         ({"model.backbone": {"genotyp": "x"}}, "unknown key 'genotyp'.*did you mean 'genotype'"),
+        ({"train": {"kind": "long"}}, "train.kind: unknown key 'kind' in train"),
+        ({"train.epochs": {"kind": 3}}, "train.epochs is a value, it has no keys inside"),
+        ({"model": {"backbone": {"widht": 1}}}, "model.backbone.widht.*did you mean 'width'"),
+        ({"model.backbone.kind": "resnet"}, "unknown kind 'resnet'; did you mean 'resnet-fpn'"),
         ({"model.backbone.genotype": "spinenet49"}, "no genotype 'spinenet49'; did you mean 'spin"),
         (
             {"model.backbone.genotype": {"base": "r0-sp53", "derive": ["seq"]}},
@@ -55,6 +59,39 @@ def compose(changes: dict) -> object:
 def test_a_mistake_names_the_key_the_value_and_the_way_out(changes, message):
     with pytest.raises(UserError, match=message):
         compose(changes)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "nested"),
+    [
+        (
+            {"model.backbone": {"kind": "resnet-fpn"}, "model.backbone.depth": 101},
+            {"model": {"backbone": {"depth": 101, "kind": "resnet-fpn"}}},
+        ),
+        ({"model.backbone": {"kind": "resnet-fpn"}}, {"model.backbone.kind": "resnet-fpn"}),
+        ({"model": {"kind": "classifier"}}, {"model.kind": "classifier"}),
+        (
+            {"data.source": {"kind": "folder"}, "data.transform": {"kind": "crop"}},
+            {"data": {"source": {"kind": "folder"}, "transform": {"kind": "crop"}}},
+        ),
+        (
+            {"model.backbone.genotype": "r0-sp53", "model.backbone.width": 0.5},
+            {"model": {"kind": "retinanet", "backbone": {"genotype": "r0-sp53", "width": 0.5}}},
+        ),
+    ],
+)
+def test_a_nested_change_is_the_same_as_dotted_ones(dotted, nested):
+    start = override(default_tree(), {"model.backbone.genotype": "spinenet-49-mobile"}, origin="x")
+    assert override(start, nested, origin="x") == override(start, dotted, origin="x")
+
+
+def test_another_kind_keeps_nothing_of_the_old_one():
+    tree = override(
+        default_tree(), {"model": {"backbone": {"kind": "resnet-fpn"}}}, origin="my.yaml"
+    )
+    assert "genotype" not in tree["model"]["backbone"]
+    crop = override(default_tree(), {"data": {"transform": {"kind": "crop"}}}, origin="my.yaml")
+    assert crop["data"]["transform"]["side"] == 224
 
 
 def test_yaml_that_does_not_parse_names_file_and_line(tmp_path):
