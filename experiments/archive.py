@@ -14,10 +14,10 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -28,11 +28,10 @@ from experiments.compose import from_tree, read_yaml
 from experiments.errors import UserError
 from experiments.leases import HeldError, clear, lock
 from experiments.recipe import run_id
-from experiments.store import Result, Store, read_result, write_atomically
+from experiments.store import RUN_FOLDER, Result, Store, read_result, write_atomically
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-RUN_FOLDER = re.compile(r"[^/\\]+-(?P<id>[0-9a-f]{12})")
 RESULT = "result.json"
 TEXTS = ("environment.json", "recipe.yaml", "history.jsonl", "train.log", "output.log")
 FOUND = ("detections.json", "ranks.json")
@@ -242,7 +241,7 @@ def _extract(archive: Path, staging: Path) -> None:
                 path.parent.mkdir(exist_ok=True)
                 with content, path.open("xb") as file:
                     shutil.copyfileobj(content, file)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise UserError(f"{archive}: cannot be unpacked: {error}; get it again") from None
 
 

@@ -91,8 +91,12 @@ class FiniteLoss(Callback):
         if trainer.global_step % every == 0 or trainer.is_last_batch:
             self._check(trainer, trainer.strategy.reduce(outputs["loss"], reduce_op="mean"))
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last step's update has no loss after it, so look at the weights themselves."""
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """The last step's update has no loss after it, and on a GPU the loss is seldom looked at,
+        so look at the weights themselves.
+        """
         if not all(torch.isfinite(p).all() for p in pl_module.parameters()):
             self._check(trainer, torch.tensor(torch.nan))
 

@@ -202,19 +202,24 @@ def _recipe_type() -> TypeAdapter[Recipe]:
     return TypeAdapter(Recipe)  # building it takes as long as a hundred validations
 
 
-def load_recipe(name_or_path: str) -> Tree:
-    """The tree of a recipe that comes with the package, or of a YAML file."""
+def load_recipe(name_or_path: str, seen: tuple[Path, ...] = ()) -> Tree:
+    """The tree of a recipe that comes with the package, or of a YAML file, whose bases are not
+    among those `seen`.
+    """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{name_or_path}.yaml"
         if not path.is_file():
             known = [p.stem for p in RECIPES.glob("*.yaml")]
             raise UserError(f"no recipe {name_or_path!r}; {did_you_mean(name_or_path, known)}")
+    if path.resolve() in seen:
+        raise UserError(f"{path.name}: it is its own base; name another recipe")
+    seen = (*seen, path.resolve())
     data = read_yaml(path)
     data.pop("title", None)
     base = data.pop("base", None)
     try:
-        tree = default_tree() if base is None else load_recipe(beside(path, str(base)))
+        tree = default_tree() if base is None else load_recipe(beside(path, str(base)), seen)
     except (UserError, OSError) as error:  # a name may be longer than any file's
         raise UserError(f"{path.name}: base: {getattr(error, 'strerror', error)}") from None
     return override(tree, data, origin=path.name, folder=path.parent)

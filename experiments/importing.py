@@ -87,12 +87,14 @@ def describe(name: str, flavor: Flavor, task: Task, said: Said) -> Recipe:
     """The task's own recipe with the model `name` in it, or the recipe in the file `name`, in the
     conventions of a code base but for what the user said.
     """
-    if name.endswith((".yaml", ".yml")):
-        return _of_file(name, flavor, task, said)
     try:
+        if name.endswith((".yaml", ".yml")):
+            return _of_file(name, flavor, task, said)
         model = zoo.model(name)
         usual = LayerConfig(activation=_usual_activation(name, model, task))
         layers = _conventions(usual, flavor, task, said)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"import: {error}") from None
     recipe = from_tree(load_recipe(task), origin=task)

@@ -187,15 +187,11 @@ def precision_by_recall(
     """
     if not detections:
         return {}
-    rows = [_row(detection, "bbox") for detection in detections]
-    precision, _, _ = _evaluate(index, rows, {"": COCO_SIZES[""]}, "bbox", "hotcoco")
-    by_class = precision[:, :, :, 0, -1]  # (T, R, K)
-    known = by_class[:, :, (by_class > -1).any(axis=(0, 1))].mean(axis=2) * 100
-    recalls = np.linspace(0, 100, known.shape[1])
-    curves = {"IoU 0.50": known[0], "IoU 0.75": known[5], "mean of 0.50 to 0.95": known.mean(0)}
+    recall, curves = precision_curves(index, detections)
+    names = {"AP50": "IoU 0.50", "AP75": "IoU 0.75", "AP": "mean of 0.50 to 0.95"}
     return {
-        name: [(float(r), float(p)) for r, p in zip(recalls, curve, strict=True)]
-        for name, curve in curves.items()
+        name: list(zip((100 * recall).tolist(), (100 * curves[key]).tolist(), strict=True))
+        for key, name in names.items()
     }
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ from experiments.leases import is_locked
 
 RESULT_VERSION = 1
 CHECKPOINTS = "checkpoints"  # the folder of a run's
+RUN_FOLDER = re.compile(r"(?P<name>[^/\\]+)-(?P<id>[0-9a-f]{12})")
 
 State = Literal["complete", "failed", "running", "missing"]
 
@@ -68,6 +70,12 @@ class Result:
     tracker_seconds: float = 0.0
     left_out: dict[str, int] = field(default_factory=dict)
     schema_version: int = RESULT_VERSION
+
+    @property
+    def all_seconds(self) -> float:
+        """Of all attempts, at the speed of the last, which `seconds` are of."""
+        training = self.images_seen / self.images_per_second if self.images_per_second else 0.0
+        return self.seconds - self.train_seconds + max(training, self.train_seconds)
 
 
 @dataclass(frozen=True)

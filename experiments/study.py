@@ -205,7 +205,10 @@ def with_source(tree: Tree, source: DataSourceConfig | None) -> Tree:
     """The tree on the user's own data, if there are any."""
     if source is None:
         return tree
-    return {**tree, "data": {**tree["data"], "source": plain(source)}}
+    there, given = tree["data"]["source"], plain(source)
+    if there["kind"] == given["kind"] and "root" in given:
+        given = {**there, "root": given["root"]}  # what study and --set say of such data stands
+    return {**tree, "data": {**tree["data"], "source": given}}
 
 
 def own_source(study: Study, sources: Sequence[DataSourceConfig]) -> DataSourceConfig | None:

@@ -112,7 +112,7 @@ def make_report(
         judgements=tuple(judge(claims, results, full, deviations)),
         deviation=deviation,
         detectable=statistics.detectable(deviation, seeds) if deviation else None,
-        hours=sum(run.seconds for run in runs) / 3600,
+        hours=sum(run.all_seconds for run in runs) / 3600,
         machines=Counter(trained_on(run.environment) for run in runs),
         other_runs=other_runs(cells, store),
     )

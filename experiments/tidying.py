@@ -13,7 +13,7 @@ from typing import Literal
 
 from experiments.errors import UserError
 from experiments.leases import HeldError, clear, lock
-from experiments.store import CHECKPOINTS, Store, read_record
+from experiments.store import CHECKPOINTS, RUN_FOLDER, Store, read_record, read_result
 
 Kind = Literal["checkpoints", "failed", "unasked", "drafts"]
 KINDS: dict[Kind, str] = {
@@ -38,20 +38,27 @@ def leftovers(store: Store, kinds: Collection[Kind], asked: Collection[str]) -> 
     """What can go of these kinds; `asked` are the ids of runs that are wanted."""
     found: list[Leftover] = []
     for folder in store.folders():
-        found += _of_run(folder, kinds, asked)
+        if RUN_FOLDER.fullmatch(folder.name) and folder.is_dir():
+            found += _of_run(folder, kinds, asked)
     return found
 
 
 def remove(found: Sequence[Leftover]) -> list[Leftover]:
-    """Remove what can go, run by run, unless a worker has the run by now; what was removed."""
+    """Remove what can go, run by run, unless a worker has the run by now or has done it since it
+    was listed as failed; what was removed.
+    """
     gone = []
     for item in found:
         try:
             with lock(item.run):
+                is_complete = read_result(item.run) is not None
+                if item.kind == "failed" and is_complete:
+                    continue
                 _delete(item.path)
         except HeldError:
             continue
-        clear(item.run)
+        if is_complete:
+            clear(item.run)
         gone.append(item)
     return gone
 

@@ -1,6 +1,8 @@
 """reproduce, table: the grids of studies run, and shown."""
 
 import json
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +24,7 @@ from experiments.cli.options import (
     RunsOption,
     WandbArtifactsOption,
     WandbOption,
+    WorkersOption,
     for_studies,
     interruptible,
     runnable,
@@ -60,9 +63,7 @@ def reproduce(
     ] = False,
     jobs: JobsOption = None,
     devices: DevicesOption = 1,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Processes that load data, for each run.")
-    ] = 0,
+    workers: WorkersOption = 0,
     budget: BudgetOption = None,
     max_time: Annotated[
         str | None,
@@ -104,8 +105,8 @@ def reproduce(
         return
     others = planned.in_state("running") if wait and budget is None else []
     if missing or others:
-        failures = _run(grids, missing, planned, store, place, seconds, carried_out, wait)
-    shown = _touched(grids, missing) if budget else grids
+        failures = _run(grids, missing, others, planned, store, place, seconds, carried_out)
+    shown = _touched(grids, missing) if budget and missing and len(asked) > 1 else grids
     _show(shown, store, "json" if as_json else "terminal", as_list=len(asked) > 1)
     if failures:
         names = ", ".join(cell.label for cell, _ in failures)
@@ -177,6 +178,7 @@ def _wanted(
     from experiments.budget import choose
     from experiments.pricing import price_runs
 
+    seconds = None if budget is None else parse_duration(budget, "--budget")
     if running := planned.count("running"):
         typer.echo(f"{running} of these runs are under way in another process", err=True)
     missing = planned.missing
@@ -184,10 +186,10 @@ def _wanted(
         missing = [cell for cell in missing if planned.states[cell.run_id] != "failed"]
         if left := len(planned.missing) - len(missing):
             typer.echo(f"{left} failed runs are left as they are", err=True)
-    if budget is None or not missing:
+    if seconds is None or not missing:
         return missing
     prices = price_runs(missing, store)
-    choice = choose(grids, prices, parse_duration(budget, "--budget"), place.workers(missing))
+    choice = choose(grids, prices, seconds, place.workers(missing))
     fits = f"{len(choice.runs)} of {len(missing)} missing runs fit into {budget}"
     typer.echo(f"{fits}, {len(choice.claims)} claims with them", err=True)
     return [cell for cell in missing if cell.run_id in choice.runs]
@@ -202,20 +204,21 @@ def _touched(grids: "list[Grid]", ran: "list[Cell]") -> "list[Grid]":
 def _run(
     grids: "list[Grid]",
     missing: "list[Cell]",
+    others: "list[Cell]",
     planned: "Plan",
     store: "Store",
     place: Place,
     max_seconds: float | None,
     carried_out: dict[str, Any],
-    wait: bool,
 ) -> "list[tuple[Cell, Failure]]":
+    """Run what is missing, then wait for what other workers have."""
     from experiments.cli.render import GridProgress, progress_console
     from experiments.counting import longest_first
     from experiments.executors import run_cells
     from experiments.faults import refuse_unwritable
     from experiments.grid import await_others
 
-    missing, others = longest_first(missing), planned.in_state("running") if wait else []
+    missing = longest_first(missing)
     cells = [*missing, *others]
     workers = place.workers(cells)
     done = planned.count("complete")
@@ -225,9 +228,11 @@ def _run(
     of_run = place.runtimes(grids, cells, carried_out)
     where = place.executor
     with interruptible(), GridProgress(cells, elsewhere=others) as progress:
+        last_start = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
         left = run_cells(where, missing, store, of_run, workers, progress.watch, max_seconds)
-        while wait and not left and (free := await_others(progress.elsewhere, store)):
-            run_cells(where, free, store, of_run, workers, progress.watch)
+        while others and not left and (free := await_others(progress.elsewhere, store)):
+            rest = last_start - time.monotonic()
+            left = run_cells(where, free, store, of_run, workers, progress.watch, rest)
     if left:
         typer.echo(f"{len(left)} runs not started in time; the same command goes on", err=True)
     return progress.failures

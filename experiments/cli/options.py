@@ -45,6 +45,9 @@ RecomputeOption = Annotated[
     bool,
     typer.Option("--recompute", help="Run blocks twice instead of keeping what they compute."),
 ]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=0, help="Processes that load data, for each run.")
+]
 OtherCodeOption = Annotated[
     Literal["refuse", "continue", "restart"],
     typer.Option("--other-code", help="What to do with unfinished runs that other code began."),

@@ -22,6 +22,7 @@ from experiments.cli.options import (
     WandbArtifactsOption,
     WandbOption,
     WeightsOption,
+    WorkersOption,
     interruptible,
 )
 from experiments.durations import parse_duration
@@ -50,7 +51,7 @@ def train(
     ] = None,
     weights: WeightsOption = None,
     runs: RunsOption = RUNS,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that load data.")] = 0,
+    workers: WorkersOption = 0,
     checkpoint_every: CheckpointOption = CHECKPOINT_EVERY,
     devices: DevicesOption = 1,
     recompute: RecomputeOption = False,

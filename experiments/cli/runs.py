@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import RUNS, RunsOption
+from experiments.cli.options import RUNS, SEARCHES, RunsOption
 from experiments.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from experiments.tidying import Leftover
-
-SEARCHES = Path("searches")
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +66,7 @@ def gc(
     gone = remove(found)
     typer.echo(f"removed {_sum(gone)}")
     if left := len(found) - len(gone):
-        typer.echo(f"{left} left: their runs are being trained by now", err=True)
+        typer.echo(f"{left} left: their runs are being trained by now, or done", err=True)
 
 
 def export(

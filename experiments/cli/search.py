@@ -78,6 +78,7 @@ def search(
     from experiments.leases import lock
     from experiments.search.asynchronous import make_search
     from experiments.search.config import SearchConfig, hold
+    from experiments.search.proxy import base_recipe
     from experiments.store import Store
 
     config = SearchConfig(
@@ -89,7 +90,7 @@ def search(
         macs_m=macs_m,
         recipe=recipe,
         profile=profile,
-        reward="top1" if recipe == "classifier" else "AP",
+        reward="top1" if base_recipe(recipe, profile).model.kind == "classifier" else "AP",
         mode="asynchronous" if asynchronous else "synchronous",
     )
     folder = searches / name

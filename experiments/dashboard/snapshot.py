@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,8 @@ from typing import Any, TypeVar
 
 from experiments.errors import UserError
 from experiments.progress import Progress, read_progress
-from experiments.store import Record, Result, State, Store, read_record
+from experiments.store import RUN_FOLDER, Record, Result, State, Store, read_record
 
-RUN_FOLDER = re.compile(r"(?P<name>.+)-(?P<id>[0-9a-f]{12})")
 Stamp = tuple[int, int, int] | None
 T = TypeVar("T")
 

@@ -7,16 +7,23 @@ import os
 import shutil
 import subprocess
 
+from experiments.errors import UserError
 from experiments.store import Store, write_atomically
 
 JOBS = ".slurm"  # in the folder of runs: submitit's files, and a job's number by run id
 
 
 def queued() -> set[str]:
-    """This user's jobs that wait or run."""
+    """This user's jobs that wait or run. Raises UserError where SLURM does not answer: then they
+    are not known, which is not to say that there are none.
+    """
     user = os.environ.get("USER", str(os.getuid()))
     asked = ["squeue", "--noheader", "--array", "--format=%i", "--user", user]
-    return set(subprocess.run(asked, capture_output=True, text=True).stdout.split())
+    answer = subprocess.run(asked, capture_output=True, text=True)
+    if answer.returncode:
+        said = answer.stderr.strip() or f"exit code {answer.returncode} without a word"
+        raise UserError(f"squeue: {said}; try again when SLURM answers")
+    return set(answer.stdout.split())
 
 
 def note_job(store: Store, run_id: str, job: str) -> None:

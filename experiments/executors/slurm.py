@@ -14,6 +14,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,9 @@ class SlurmExecutor:
         if self.config.scheduler == "local":
             return False
         if time.monotonic() - self._looked > QUEUE_EVERY_S:
-            self._queue, self._looked = queued(), time.monotonic()
+            self._looked = time.monotonic()
+            with suppress(UserError):  # SLURM does not answer: the queue is taken to be as it was
+                self._queue = queued()
         return job in self._queue
 
     def _known(self, store: Store) -> dict[str, Any]:

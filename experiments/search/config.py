@@ -92,6 +92,11 @@ def hold(folder: Path, config: SearchConfig) -> None:
                     f"{path}: {name} is {getattr(before, name)!r}, not {value!r}; go on with the "
                     "same settings, or give the search another name"
                 )
+        if config.samples < before.samples:
+            raise UserError(
+                f"{path}: samples is {before.samples}, and {config.samples} is fewer; give at "
+                "least as many, or give the search another name"
+            )
     write_atomically(path, json.dumps(asdict(config), indent=1))
 
 

@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 
 from datamodules.loading import ResumableLoader, epoch_loader
 from experiments import stopping
+from experiments.callbacks import FiniteLoss
 from experiments.checkpoints import KEPT, Checkpoints, latest
 from experiments.leases import LeaseLostError
-from experiments.module import DetectionModule
+from experiments.module import DetectionModule, NonFiniteLossError
 from experiments.recipe import Recipe
 from experiments.runtime import Runtime
 from experiments.single import compose_recipe
@@ -149,6 +150,24 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def test_weights_that_are_not_finite_reach_no_checkpoint_though_the_loss_is_not_looked_at(
+    long_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(FiniteLoss, "on_train_batch_end", lambda *_: None)  # a GPU's, in between
+    step = DetectionModule.training_step
+
+    def explode(self, batch, batch_index):
+        loss = step(self, batch, batch_index)
+        return loss * torch.inf if self.global_step == 1 else loss
+
+    monkeypatch.setattr(DetectionModule, "training_step", explode)
+    with pytest.raises(NonFiniteLossError):
+        train(long_recipe, RUN, tmp_path / "a", OFTEN)
+    kept = torch.load(latest(tmp_path / "a")[0], weights_only=True)
+    assert kept["global_step"] == 1
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
 
 
 @pytest.mark.parametrize("damage", [cut, flip, lambda path: path.write_bytes(b"")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from datamodules.labels_csv import LabelsCsvConfig
 from experiments.compose import (
     default_tree,
     from_tree,
@@ -13,6 +14,7 @@ from experiments.compose import (
     read_yaml,
 )
 from experiments.errors import UserError
+from experiments.study import with_source
 
 
 def compose(changes: dict) -> object:
@@ -111,6 +113,22 @@ def test_a_recipe_file_may_build_on_another_beside_it(tmp_path):
     (tmp_path / "mine.yaml").write_text("base: base.yaml\nmodel.backbone.width: 0.5\n")
     recipe = from_tree(load_recipe(str(tmp_path / "mine.yaml")), origin="mine.yaml")
     assert (recipe.train.epochs, recipe.model.backbone.width) == (70, 0.5)
+
+
+def test_a_recipe_that_is_its_own_base_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(UserError, match=r"a\.yaml: it is its own base; name another recipe"):
+        load_recipe(str(tmp_path / "a.yaml"))
+
+
+def test_what_is_said_of_data_stands_when_their_folder_is_given():
+    said = {"data.source.kind": "csv", "data.source.class_column": "label"}
+    tree = override(default_tree(), said, origin="x")
+    given = with_source(tree, LabelsCsvConfig(root="mine"))["data"]["source"]
+    assert (given["root"], given["class_column"]) == ("mine", "label")
+    other = with_source(default_tree(), LabelsCsvConfig(root="mine"))["data"]["source"]
+    assert (other["kind"], other["class_column"]) == ("csv", "class")
 
 
 def test_assignments_are_read_as_yaml():

@@ -245,6 +245,13 @@ def test_reproduce_runs_just_what_plan_says_fits(run, tmp_path, trained):
     assert f"settles {planned['claims'][0]}" in out
 
 
+@pytest.mark.usefixtures("priced")
+def test_a_budget_shows_the_study_that_was_named_whatever_fits(run, tmp_path, trained):
+    where = ("reproduce", "ladder", "-p", "smoke", "--runs", tmp_path, "--budget", "0s")
+    code, out, _ = run(*where, "--json")
+    assert (code, json.loads(out)["study"], trained) == (0, "ladder", [])
+
+
 def test_after_its_time_a_grid_starts_no_run_and_ends_those_under_way(tmp_path):
     study, store = load_study("ladder"), Store(tmp_path)
     grid = smoke_cells(study)[:2]
@@ -287,6 +294,7 @@ def test_failed_runs_are_left_alone_on_request(run, tmp_path, trained):
         (("plan", "--all", "--only", "r50-fpn"), "--all takes every study whole"),
         (("plan", "--budget", "soon"), "--budget soon: expected a time such as 45s, 90m"),
         (("reproduce", "--max-time", "2 hours"), "--max-time 2 hours: expected a time"),
+        (("reproduce", "--budget", "xyz"), "--budget xyz: expected a time"),
         (("plan", "--budget", "1.2.3h"), "--budget 1.2.3h: expected a time"),
         (
             ("status", "ladder", "--data", "folder:a", "--data", "csv:b"),

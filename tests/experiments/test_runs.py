@@ -17,8 +17,15 @@ import pytest
 from experiments.archive import MANIFEST, choose, export_runs, import_runs
 from experiments.errors import UserError
 from experiments.leases import lock
-from experiments.store import Failure, Store, read_result, write_failure, write_result
-from experiments.tidying import leftovers, remove
+from experiments.store import (
+    RUN_FOLDER,
+    Failure,
+    Store,
+    read_result,
+    write_failure,
+    write_result,
+)
+from experiments.tidying import KINDS, leftovers, remove
 
 COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
 SPINENET = "spinenet-49-digits-s0-797ba2132d9c"
@@ -221,7 +228,8 @@ def test_what_the_manifest_does_not_list_is_refused(packed, tmp_path):
 
 
 def test_a_cut_archive_and_a_folder_without_runs_are_one_line(packed, tmp_path, run):
-    packed.write_bytes(packed.read_bytes()[:-200])
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-200])
     code, _, err = run("runs", "import", packed, "--runs", tmp_path / "runs")
     assert code == 2
     assert "cannot be unpacked" in err
@@ -230,6 +238,15 @@ def test_a_cut_archive_and_a_folder_without_runs_are_one_line(packed, tmp_path, 
     (tmp_path / "empty").mkdir()
     code, _, err = run("runs", "import", tmp_path / "empty", "--runs", tmp_path / "runs")
     assert "no run is in it" in err
+
+
+def test_an_archive_that_is_damaged_anywhere_is_told_in_a_line(packed, tmp_path, run):
+    whole = packed.read_bytes()
+    for place in range(20, len(whole) - 16, len(whole) // 12):
+        packed.write_bytes(whole[:place] + b"?" * 16 + whole[place + 16 :])
+        code, out, err = run("runs", "import", packed, "--runs", tmp_path / str(place))
+        told = err.strip().splitlines()[-1:] or out.strip().splitlines()[-1:]
+        assert (code, told[0].startswith("error: ")) == (2, True), (place, out, err)
 
 
 def test_a_linked_file_or_run_in_a_folder_is_refused(tmp_path):
@@ -314,6 +331,21 @@ def test_a_run_under_way_is_not_tidied_away(untidy):
         assert failed.is_dir()
     assert remove(found) == found
     assert not failed.exists()
+
+
+def test_a_run_that_was_done_since_it_was_listed_stays(untidy):
+    failed = next(iter(untidy.root.glob("r50-fpn-*")))
+    found = leftovers(untidy, ("failed",), ())
+    shutil.copy(COMMITTED / failed.name / "result.json", failed)
+    assert remove(found) == []
+    assert read_result(failed) is not None
+
+
+def test_what_is_no_run_is_never_tidied_away(untidy):
+    (untidy.root / "old-backup").mkdir()
+    (untidy.root / "my-export.tar.gz").write_bytes(b"mine")
+    assert {item.kind for item in leftovers(untidy, tuple(KINDS), ())} == {"unasked"}
+    assert all(RUN_FOLDER.fullmatch(item.run.name) for item in leftovers(untidy, tuple(KINDS), ()))
 
 
 def test_runs_that_a_search_or_a_study_file_asks_for_stay(tmp_path):

@@ -95,6 +95,9 @@ class TestConfig:
         assert read_config(tmp_path) == CONFIG
         hold(tmp_path, replace(CONFIG, samples=90))
         assert read_config(tmp_path).samples == 90
+        with pytest.raises(UserError, match="samples is 90, and 80 is fewer; give at least"):
+            hold(tmp_path, replace(CONFIG, samples=80))
+        assert read_config(tmp_path).samples == 90
 
     def test_other_settings_under_the_same_name_are_refused(self, tmp_path):
         hold(tmp_path, CONFIG)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from experiments.errors import UserError
 from experiments.executors import open_executor, run_cells
 from experiments.executors.clusters import SlurmConfig
 from experiments.executors.jobs import note_job, queued_jobs
@@ -204,6 +205,19 @@ def test_a_preempted_job_that_queues_up_again_has_not_ended(tmp_path, monkeypatc
     queue(tmp_path, monkeypatch, "78\\n")
     told = SlurmExecutor(SlurmConfig()).ended(job)
     assert told == "job 77_0 is preempted; 77_0_log.err has its words"
+
+
+def test_a_queue_that_does_not_answer_is_not_an_empty_one(tmp_path, monkeypatch):
+    store = Store(tmp_path / "runs")
+    note_job(store, "a" * 12, "77_0")
+    queue(tmp_path, monkeypatch, "77_0\\n")
+    executor = SlurmExecutor(SlurmConfig())
+    assert executor._is_queued("77_0")
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
+    with pytest.raises(UserError, match="squeue: no controller; try again when SLURM answers"):
+        queued_jobs(store)
+    monkeypatch.setattr("experiments.executors.slurm.QUEUE_EVERY_S", -1.0)
+    assert executor._is_queued("77_0")
 
 
 def test_machines_without_internet_keep_records_in_the_store():

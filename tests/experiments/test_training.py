@@ -184,6 +184,15 @@ def test_a_non_finite_loss_stops_the_run_with_its_terms_and_keeps_the_last_check
     assert "loss/classification" in failure["message"]
 
 
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_attempts(tiny_recipe, tmp_path):
+    run(tiny_recipe, tmp_path / "a")
+    whole = read_result(tmp_path / "a")
+    assert whole.all_seconds == pytest.approx(whole.seconds)
+    half = replace(whole, train_seconds=whole.train_seconds / 2)
+    half = replace(half, seconds=whole.seconds - whole.train_seconds / 2)
+    assert half.all_seconds == pytest.approx(whole.seconds)
+
+
 def test_a_finished_run_says_all_about_itself(tiny_recipe, tmp_path):
     run(tiny_recipe, tmp_path / "a")
     result = read_result(tmp_path / "a")
