@@ -7,8 +7,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
+from experiments.compose import (
+    Tree,
+    default_tree,
+    difference,
+    from_tree,
+    load_recipe,
+    read_yaml,
+)
 from experiments.counting import as_trained, count_full_size, counts, full_size
+from experiments.errors import UserError
+from experiments.recipe import flatten, to_tree
 from experiments.study import PaperValue, Selection, Study, Variant, cells, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
@@ -143,12 +152,30 @@ def _variant(
     }
 
 
+def complete_tree(tree: Tree) -> Tree:
+    """A stored recipe with the fields that came later at their defaults; as it is where today's
+    code does not know it any more.
+    """
+    try:
+        return to_tree(from_tree(tree, origin="result.json"))
+    except (UserError, LookupError):
+        return tree
+
+
 def readable_difference(tree: Any, base: Any) -> dict[str, tuple[Any, Any]]:
     """Key → (in base, in tree), with a genotype named rather than written out."""
     shown = {}
-    for key, (before, after) in difference(tree, base).items():
-        if ".genotype." not in key:
-            shown[key] = (before, after)
-        elif key.endswith(".genotype.name"):
-            shown[key.removesuffix(".name")] = (before, after)
+    for key, pair in difference(tree, base).items():
+        owner, is_inside, _ = key.partition(".genotype.")
+        if not is_inside:
+            shown[key] = pair
+            continue
+        before, after = (_genotype_name(side, f"{owner}.genotype") for side in (base, tree))
+        if before == after:
+            after = f"{after}, of the same name, edited"
+        shown[f"{owner}.genotype"] = (before, after)
     return shown
+
+
+def _genotype_name(tree: Tree, key: str) -> Any:
+    return flatten(tree).get(f"{key}.name")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import RUNS, JsonOption
+from experiments.cli.options import RUNS, FoldersOption, JsonOption
 
 if TYPE_CHECKING:
     from experiments.ledger.entries import Entry
@@ -22,10 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ledger(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of runs. Repeatable."),
-    ] = None,
+    runs: FoldersOption = None,
     scores: Annotated[
         list[Path] | None,
         typer.Option("--scores", help="scores.json of an imported checkpoint. Repeatable."),

@@ -33,6 +33,10 @@ SetOption = Annotated[
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of the runs.")
 ]
+FoldersOption = Annotated[
+    list[Path] | None,
+    typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of runs. Repeatable."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 WandbOption = Annotated[
     Literal["auto", "online", "offline", "disabled"],
