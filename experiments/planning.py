@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.budget import Grid, choose
+from experiments.durations import duration
 from experiments.executors.jobs import queued_jobs
 from experiments.grid import Plan, make_plan
 from experiments.pricing import Price, price_runs
@@ -80,15 +81,6 @@ def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str
 
 def _state(record: Record, job: str | None) -> str:
     return f"queued, job {job}" if job and record.state == "missing" else record.state
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: `42 s`, `12 min`, `3.4 h`, `12 days`, `7 years`."""
-    units = (("years", 31_557_600, 0), ("days", 86_400, 0), ("h", 3600, 1), ("min", 60, 0))
-    for unit, size, digits in units:
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.{digits}f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def scaled(count: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli.options import RUNS, FoldersOption, JsonOption
+from experiments.cli.options import RUNS, FoldersOption, JsonOption, tell_missing
 
 if TYPE_CHECKING:
     from experiments.comparing import Comparison, Line
@@ -32,7 +32,9 @@ def compare(
     """
     from experiments.comparing import compare as compared
 
-    found = compared(a, b, runs or [RUNS])
+    folders = runs or [RUNS]
+    tell_missing(*folders)
+    found = compared(a, b, folders)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import RUNS, FoldersOption, JsonOption
+from experiments.cli.options import RUNS, FoldersOption, JsonOption, tell_missing
 
 if TYPE_CHECKING:
     from experiments.ledger.entries import Entry
@@ -50,7 +50,9 @@ def ledger(
 
     if status is not None and status not in STATUSES:
         raise UserError(f"--status {status}: unknown; {did_you_mean(status, STATUSES)}")
-    stores = [Store(folder) for folder in runs or [RUNS]]
+    folders = runs or [RUNS]
+    tell_missing(*folders)
+    stores = [Store(folder) for folder in folders]
     read = [read_scores(path) for path in scores or []]
     made = make_ledger(stores, read, free_cores())
     if into is not None:

@@ -13,6 +13,7 @@ from experiments.cli.options import (
     RunsOption,
     for_studies,
     runnable,
+    tell_missing,
 )
 from experiments.durations import parse_duration
 
@@ -38,6 +39,7 @@ def plan(
     """
     from experiments.planning import duration, planned_budget, planned_rows, planned_studies, scaled
 
+    tell_missing(runs)
     if budget is not None:
         rows = planned_budget(asked, runs, parse_duration(budget, "--budget"), jobs)
     else:
@@ -74,6 +76,7 @@ def status(asked: Asked, *, runs: RunsOption = RUNS, as_json: JsonOption = False
     """
     from experiments.planning import status_rows
 
+    tell_missing(runs)
     asked = runnable(asked)
     found = {study.id: status_rows(study, selection, runs) for study, selection in asked}
     if as_json:

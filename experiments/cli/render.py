@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from experiments.durations import duration
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def print_report(report: Report) -> None:
         console.print()
         console.print(table(header, coloured))
         console.print(tables.noise_line(report), style="dim")
+    stored = Path("results") / report.profile
+    if not report.seeds and stored.is_dir() and stored != Path(report.folder):
+        console.print(f"Stored runs are in {stored}: --runs {stored}", highlight=False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -147,8 +151,6 @@ class GridProgress:
         bar = self.progress.tasks[0]
         if progress_console.is_terminal or not bar.total or not bar.completed:
             return
-        from experiments.planning import duration
-
         left = (bar.elapsed or 0.0) * (bar.total / bar.completed - 1)
         progress_console.print(f"{bar.percentage:.0f} %, about {duration(left)} left")
 

@@ -175,8 +175,8 @@ def _run(
     """Train the cells, their price told before; those that failed."""
     from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
+    from experiments.durations import duration
     from experiments.executors import dropping_checkpoints, local, run_cells
-    from experiments.planning import duration
     from experiments.pricing import price_runs
     from experiments.runtime import Runtime
 

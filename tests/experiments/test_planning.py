@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from datamodules import CocoFolderConfig, ImageFolderConfig, INaturalistConfig
 from experiments import probe
 from experiments.budget import choose
-from experiments.durations import parse_duration
+from experiments.durations import duration, parse_duration
 from experiments.errors import UserError
 from experiments.executors import local, run_cells
 from experiments.grid import make_plan, runtimes
-from experiments.planning import duration, scaled
+from experiments.planning import scaled
 from experiments.pricing import Price, measured_speeds, price_runs
 from experiments.provenance import processor
 from experiments.recipe import Recipe
