@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 console = Console()
 progress_console = Console(stderr=True)
-COLOURS = {"replicated": "green", "contradicted": "red", "inconclusive": "yellow"}
+COLOURS = {
+    "replicated": "green",
+    "counted": "green",
+    "contradicted": "red",
+    "inconclusive": "yellow",
+}
 ENDS = ("done", "failed", "skipped")
 SPEED_OVER_S = 600.0  # runs end minutes apart; the time that is left is told from so long
 

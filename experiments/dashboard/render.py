@@ -16,6 +16,7 @@ from experiments.tables import p_value
 
 SYMBOLS = {
     "replicated": "✓",
+    "counted": "✓",
     "exact": "✓",
     "within 1 %": "✓",
     "confirmed": "✓",
