@@ -82,7 +82,7 @@ JobsOption = Annotated[
 ]
 BudgetOption = Annotated[
     str | None,
-    typer.Option("--budget", help="Only what fits into so long (2h), what settles most first."),
+    typer.Option("--budget", help="Only what fits into so long (2h), to judge most claims."),
 ]
 
 ExecutorName = Literal["local", "ray", "slurm"]

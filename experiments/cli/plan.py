@@ -1,6 +1,7 @@
 """plan, status: the grids of studies before they run, and while they do."""
 
 import json
+from typing import Any
 
 import typer
 
@@ -15,7 +16,9 @@ from experiments.cli.options import (
     runnable,
     tell_missing,
 )
-from experiments.durations import parse_duration
+from experiments.durations import duration, parse_duration
+
+PRICE = "process time"  # a column's head
 
 
 def register(app: typer.Typer) -> None:
@@ -37,36 +40,49 @@ def plan(
 
     Example: spinenet plan --profile paper
     """
-    from experiments.planning import duration, planned_budget, planned_rows, planned_studies, scaled
+    from experiments.planning import planned_budget, planned_rows, planned_studies
 
     tell_missing(runs)
     if budget is not None:
         rows = planned_budget(asked, runs, parse_duration(budget, "--budget"), jobs)
+    elif len(asked) == 1:
+        rows = planned_rows(*asked[0], runs, jobs)
     else:
-        rows = planned_rows(*asked[0], runs) if len(asked) == 1 else planned_studies(asked, runs)
-    if "cells" in rows:
-        header = ["cell", "state", "time", "MACs", "run"]
-        shown = [[r["cell"], r["state"], r["price"], r["macs"], r["run"]] for r in rows["cells"]]
-    else:
-        header = ["study", "cells", "complete", "to train", "time", "MACs"]
-        shown = [
-            [
-                r["study"],
-                *(str(r[k]) for k in ("cells", "complete", "runs")),
-                duration(r["seconds"]),
-                scaled(r["macs"]),
-            ]
-            for r in rows["studies"]
-        ]
+        rows = planned_studies(asked, runs, jobs)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
-        return
-    from experiments.cli import render
+    else:
+        _print_plan(rows)
 
-    render.console.print(render.table(header, shown))
-    render.console.print(rows["summary"], highlight=False)
-    for claim in rows.get("claims", ()):
-        render.console.print(f"  settles {claim}", highlight=False, markup=False)
+
+def _print_plan(rows: dict[str, Any]) -> None:
+    from experiments.cli.render import console, table
+
+    if rows.get("claims"):
+        console.print("These runs would judge:", highlight=False)
+        for claim in rows["claims"]:
+            console.print(f"  {claim}", highlight=False, markup=False)
+        console.print()
+    if "cells" in rows:
+        header = ["cell", "state", PRICE, "MACs", "run"]
+        shown = [[r["cell"], r["state"], *_price(r), r["run"]] for r in rows["cells"]]
+    else:
+        header = ["study", "cells", "complete", "to train", PRICE, "MACs"]
+        counts = ("cells", "complete", "runs")
+        shown = [[r["study"], *(str(r[k]) for k in counts), *_price(r)] for r in rows["studies"]]
+    console.print(table(header, shown))
+    console.print(rows["summary"], highlight=False)
+    if rows["basis"]:
+        text = f"{rows['basis']}; {PRICE} is that of one process, run after run; MACs are those of "
+        console.print(f"{text}training", style="dim", highlight=False)
+
+
+def _price(row: dict[str, Any]) -> list[str]:
+    from experiments.planning import scaled
+
+    if row["price_s"] is None:
+        return ["", ""]
+    return [duration(row["price_s"]), scaled(row["macs"])]
 
 
 def status(asked: Asked, *, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:

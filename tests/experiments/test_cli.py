@@ -52,7 +52,7 @@ def test_table_status_and_plan_read_the_store(run, smoke_grid):
     _, out, _ = run("plan", "ladder", *shared, "--seeds", "2")
     planned = json.loads(out)
     assert [row["state"] for row in planned["cells"]] == ["complete"] * 5 + ["missing"] * 5
-    assert planned["seconds"] > 0
+    assert planned["price_s"] > 0
 
 
 def test_reproduce_trains_nothing_when_all_is_there(run, smoke_grid):
