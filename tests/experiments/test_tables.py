@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from datamodules import open_data
 from experiments import tables
+from experiments.cli import render
 from experiments.compose import Changes
 from experiments.recipe import run_id, to_tree
 from experiments.store import Result, Store
@@ -168,15 +170,12 @@ def width(line: str) -> int:
         ("check", "two_stage"),
         ("show", "spinenet-49", "--diff", "r0-sp53"),
         ("show", "spinenet-190"),
+        ("search-spaces",),
         ("ledger",),
         ("compare", "two_stage", "two_stage"),
     ],
 )
 def test_what_is_printed_into_a_pipe_fits_eighty_columns(arguments, tmp_path, run, monkeypatch):
-    from rich.console import Console
-
-    from experiments.cli import render
-
     study = next((a for a in arguments if a in ("ladder", "classification", "two_stage")), None)
     if study:
         _, grid = grid_of(study, 3)
@@ -189,6 +188,30 @@ def test_what_is_printed_into_a_pipe_fits_eighty_columns(arguments, tmp_path, ru
     assert code == 0
     assert "…" not in out
     assert max(width(line) for line in out.splitlines()) <= 80
+
+
+def printed(columns: int, monkeypatch: pytest.MonkeyPatch, *table: Any, **options: Any) -> str:
+    text = io.StringIO()
+    monkeypatch.setattr(render, "console", Console(width=columns, file=text))
+    render.console.print(render.table(*table, **options))
+    return text.getvalue()
+
+
+def test_a_table_wider_than_the_terminal_goes_on_below_after_its_first_column(monkeypatch):
+    header = ["variant", "AP of boxes", "paper's", "difference"]
+    rows = [["permutation only", "42.41 ± 5.80", "37.80", "+4.61"], ["other", "1", "2", "3"]]
+    assert len(printed(80, monkeypatch, header, rows).splitlines()) == 3
+    narrow = printed(32, monkeypatch, header, rows)
+    assert "…" not in narrow
+    assert all(word in narrow for row in [header, *rows] for cell in row for word in cell.split())
+    lines = narrow.splitlines()
+    assert sum(line.startswith("variant") for line in lines) == 2
+    assert max(map(width, lines)) <= 32
+
+
+def test_marks_of_colour_take_no_room_in_a_table(monkeypatch):
+    rows = [["a", f"[green]{'replicated'}[/]"] for _ in range(2)]
+    assert len(printed(20, monkeypatch, ["claim", "verdict"], rows).splitlines()) == 3
 
 
 class TestWords:
