@@ -1,6 +1,7 @@
 """plan, status: the grids of studies before they run, and while they do."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import typer
@@ -24,7 +25,7 @@ PRICE = "process time"  # a column's head
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(for_studies(plan, all_by_default=True))
-    app.command()(for_studies(status))
+    app.command()(for_studies(status, all_by_default=True))
 
 
 def plan(
@@ -86,7 +87,8 @@ def _price(row: dict[str, Any]) -> list[str]:
 
 
 def status(asked: Asked, *, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """Show what has run, what is running, and what failed and why.
+    """Show what has run, what is running, and what failed and why; of all studies, if none is
+    named.
 
     Example: spinenet status ladder
     """
@@ -95,19 +97,33 @@ def status(asked: Asked, *, runs: RunsOption = RUNS, as_json: JsonOption = False
     tell_missing(runs)
     asked = runnable(asked)
     found = {study.id: status_rows(study, selection, runs) for study, selection in asked}
+    is_one = len(asked) == 1
     if as_json:
-        is_one = len(asked) == 1
         typer.echo(json.dumps(found[asked[0][0].id] if is_one else found, indent=1))
         return
-    from experiments.cli import render
+    from experiments.cli.render import console, table
 
-    for study, _ in asked:
-        rows, metric = found[study.id], study.metrics[0]
+    if is_one:
+        ((study_id, rows),) = found.items()
+        metric = asked[0][0].metrics[0]
         shown = [[r["cell"], r["state"], r[metric], r["seconds"], r["run"]] for r in rows]
-        title = study.id if len(asked) > 1 else ""
-        header = ["cell", "state", metric, "seconds", "run"]
-        render.console.print(render.table(header, shown, title))
+        console.print(table(["cell", "state", metric, "seconds", "run"], shown))
+    else:
+        console.print(table(["study", "cells", "state of them"], _states(found), prose=2))
+        console.print("`spinenet status STUDY` lists a study's cells.", style="dim")
+    for study_id, rows in found.items():
         for row in rows:
             if row["failure"]:
                 text = f"{row['cell']}: {row['failure']}"
-                render.console.print(text, markup=False, highlight=False)
+                text = text if is_one else f"{study_id}: {text}"
+                console.print(text, markup=False, highlight=False)
+
+
+def _states(found: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
+    """A row per study: how many of its cells are in each state."""
+    shown = []
+    for study_id, rows in found.items():
+        states = Counter(row["state"].partition(",")[0] for row in rows)  # a queued one names a job
+        told = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        shown.append([study_id, str(len(rows)), told])
+    return shown
