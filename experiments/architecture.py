@@ -8,12 +8,13 @@ pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, cast
 
 from torch import nn
 
 from experiments.counting import OFFICIAL_CLASSES
-from experiments.errors import UserError, did_you_mean
+from experiments.errors import UserError
 from spinenet import genotype as genotypes
 from spinenet import zoo
 from spinenet.comparison import compare, edges
@@ -55,8 +56,18 @@ def find(name: str) -> Architecture:
     if name.endswith((".yaml", ".yml")) or name in genotypes.shipped():
         genotype = genotypes.load(name)
         return Architecture(genotype.name, SpineNetConfig(genotype=genotype), SIDE)
-    known = {*zoo.MODELS, *genotypes.shipped()}
-    raise UserError(f"no model {name!r}; {did_you_mean(name, known)}; or give a genotype's .yaml")
+    raise UserError(f"no model {name!r}; {_nearest(name)}; or give a genotype's .yaml")
+
+
+def _nearest(name: str) -> str:
+    """The id that a name is nearest to, by its own letters or by the model's title in tables."""
+    from experiments.inspection import model_titles  # reads studies, which only a mistake needs
+
+    ids = sorted({*zoo.MODELS, *genotypes.shipped()})
+    words = {title.lower(): id_ for title, id_ in model_titles().items()} | {i: i for i in ids}
+    near = get_close_matches(name.lower(), words, n=1, cutoff=0.5)
+    hint = f"did you mean {words[near[0]]!r}? " if near else ""
+    return f"{hint}known: {', '.join(ids)}"
 
 
 def describe(architecture: Architecture) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What to run when there is only so much time: what settles most claims per hour comes first.
+"""What to run when there is only so much time: what lets most claims be judged per hour is first.
 
-A claim is settled by runs of both its variants over the fewest seeds that give an interval, two.
+A claim is judged by runs of both its variants over the fewest seeds that give an interval, two.
 Sets of runs are taken greedily by claims completed per second, a run that several claims need
 being paid for once; then the same with one seed more, and so on; last, single runs that no claim
 needs, the cheapest first.
@@ -22,7 +22,7 @@ Grid = tuple[Study, Sequence[Cell]]
 @dataclass(frozen=True)
 class Choice:
     """Run ids in the order in which they were taken, their seconds of one process, and the claims
-    that they settle, as STUDY: TEXT.
+    that are judged by them, as STUDY: TEXT.
     """
 
     runs: tuple[str, ...]
@@ -59,8 +59,8 @@ def choose(
         if run not in taken and affordable[run] <= left:
             left -= affordable[run]
             taken[run] = None
-    settled = (n.claim for n in _needs(grids, first, prices) if n.runs and n.runs <= taken.keys())
-    return Choice(tuple(taken), sum(affordable[run] for run in taken), tuple(settled))
+    judged = (n.claim for n in _needs(grids, first, prices) if n.runs and n.runs <= taken.keys())
+    return Choice(tuple(taken), sum(affordable[run] for run in taken), tuple(judged))
 
 
 def _needs(grids: Sequence[Grid], seeds: int, prices: Mapping[str, Price]) -> Iterator[_Need]:

@@ -1,7 +1,8 @@
 """Claims judged: the paper's sentences against the runs at hand.
 
 A claim about AP is judged over seeds that both of its variants have. A claim about multiply-adds or
-parameters is a matter of counting, at the paper's own size, and needs no run.
+parameters is a matter of counting, at the paper's own size, and needs no run: where it holds it is
+`counted`, so that `replicated` is said of trained runs only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from experiments.study import COUNTED, Claim
 if TYPE_CHECKING:
     from spinenet.counts import Complexity
 
-Verdict = Literal["replicated", "contradicted", "inconclusive", "not run"]
+Verdict = Literal["replicated", "counted", "contradicted", "inconclusive", "not run"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _judge_runs(
 def _judge_counts(claim: Claim, counts: Mapping[str, Complexity]) -> Judgement:
     effect = getattr(counts[claim.a], claim.metric) - getattr(counts[claim.b], claim.metric)
     holds = effect > 0 if claim.relation == "greater" else abs(effect) < claim.margin
-    verdict: Verdict = "replicated" if holds else "contradicted"
+    verdict: Verdict = "counted" if holds else "contradicted"
     return Judgement(claim, verdict, effect, effect, effect, reason="counted, not measured")
 
 

@@ -7,11 +7,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.compose import default_tree, difference, from_tree, load_recipe, read_yaml
+from experiments.compose import (
+    Tree,
+    default_tree,
+    difference,
+    from_tree,
+    load_recipe,
+    read_yaml,
+)
 from experiments.counting import as_trained, count_full_size, counts, full_size
+from experiments.errors import UserError
+from experiments.recipe import flatten, to_tree
 from experiments.study import PaperValue, Selection, Study, Variant, cells, variant_tree
 from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
+from spinenet import zoo
 
 if TYPE_CHECKING:
     from spinenet.counts import Complexity
@@ -33,14 +43,24 @@ STUDY_KEYS = {"variants", "claims", "recipe", "set"}
 
 @dataclass(frozen=True)
 class CountTable:
-    """One study's models at the paper's size: counted, printed, difference."""
+    """One study's models at the paper's size: counted, printed, difference; `ids` are what `show`
+    calls their networks, empty where it knows none.
+    """
 
     title: str
     rows: tuple[dict[str, Any], ...]
+    ids: tuple[str, ...]
 
     def cells(self) -> list[list[str]]:
         """The rows as text."""
         return [[str(value) for value in row.values()] for row in self.rows]
+
+    def cells_by_id(self) -> list[list[str]]:
+        """The same, each model called as `show` takes it, with its title where that says more."""
+        return [
+            [_called(id_, title), *rest]
+            for id_, (title, *rest) in zip(self.ids, self.cells(), strict=True)
+        ]
 
     def markdown(self) -> str:
         """The table under its title."""
@@ -53,7 +73,35 @@ def model_tables(processes: int = 1) -> list[CountTable]:
     models = [(study, variant) for study in studies for variant in study.published]
     counted = zip(models, count_full_size(models, processes), strict=True)
     rows = (_count_row(*model, found) for model, found in counted)
-    return [CountTable(s.title, tuple(islice(rows, len(s.published)))) for s in studies]
+    return [
+        CountTable(
+            s.title,
+            tuple(islice(rows, len(s.published))),
+            tuple(model_id(s, variant) for variant in s.published),
+        )
+        for s in studies
+    ]
+
+
+def model_id(study: Study, variant: Variant) -> str:
+    """What `show` calls a variant's network, of the variant's side if there is one of that."""
+    recipe = full_size(study, variant)
+    backbone, side = recipe.model.backbone, recipe.data.transform.side
+    same = [name for name in zoo.MODELS if zoo.model(name).backbone == backbone]
+    return min(same, key=lambda name: zoo.model(name).side != side, default="")
+
+
+def model_titles() -> dict[str, str]:
+    """What the tables of `models` call a network → what `show` calls it."""
+    studies = [load_study(name) for name in MODEL_STUDIES]
+    named = {v.label: model_id(study, v) for study in studies for v in study.published}
+    return {title: id_ for title, id_ in named.items() if id_}
+
+
+def _called(id_: str, title: str) -> str:
+    if not id_:
+        return title
+    return id_ if title.lower().replace(" ", "-") == id_ else f"{id_} ({title})"
 
 
 def _count_row(study: Study, variant: Variant, found: Complexity) -> dict[str, Any]:
@@ -143,12 +191,30 @@ def _variant(
     }
 
 
+def complete_tree(tree: Tree) -> Tree:
+    """A stored recipe with the fields that came later at their defaults; as it is where today's
+    code does not know it any more.
+    """
+    try:
+        return to_tree(from_tree(tree, origin="result.json"))
+    except (UserError, LookupError):
+        return tree
+
+
 def readable_difference(tree: Any, base: Any) -> dict[str, tuple[Any, Any]]:
     """Key → (in base, in tree), with a genotype named rather than written out."""
     shown = {}
-    for key, (before, after) in difference(tree, base).items():
-        if ".genotype." not in key:
-            shown[key] = (before, after)
-        elif key.endswith(".genotype.name"):
-            shown[key.removesuffix(".name")] = (before, after)
+    for key, pair in difference(tree, base).items():
+        owner, is_inside, _ = key.partition(".genotype.")
+        if not is_inside:
+            shown[key] = pair
+            continue
+        before, after = (_genotype_name(side, f"{owner}.genotype") for side in (base, tree))
+        if before == after:
+            after = f"{after}, of the same name, edited"
+        shown[f"{owner}.genotype"] = (before, after)
     return shown
+
+
+def _genotype_name(tree: Tree, key: str) -> Any:
+    return flatten(tree).get(f"{key}.name")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.budget import Grid, choose
+from experiments.durations import duration
 from experiments.executors.jobs import queued_jobs
 from experiments.grid import Plan, make_plan
 from experiments.pricing import Price, price_runs
@@ -16,27 +17,29 @@ from experiments.study import Cell, Selection, Study, cells
 Asked = Sequence[tuple[Study, Selection]]
 
 
-def planned_rows(study: Study, selection: Selection, runs: Path) -> dict[str, Any]:
+def planned_rows(
+    study: Study, selection: Selection, runs: Path, jobs: int | None = None
+) -> dict[str, Any]:
     """Each cell's state and price, and the sum over what is missing."""
     grid, store = cells(study, selection, without_data=True), Store(runs)
     planned = make_plan(grid, store)
     prices = price_runs(planned.missing, store)
     rows = [row for _, row in _cell_rows(grid, planned, prices)]
-    return {"cells": rows, **_sums(prices), "summary": _summary(planned, prices)}
+    return {"cells": rows, **_totals(planned, prices, jobs)}
 
 
-def planned_studies(asked: Asked, runs: Path) -> dict[str, Any]:
+def planned_studies(asked: Asked, runs: Path, jobs: int | None = None) -> dict[str, Any]:
     """A row per study and the sums over all, a run that several ask for counted in the first."""
     grids, planned, prices = _priced(asked, Store(runs))
     rows = _study_rows(grids, planned, prices)
-    return {"studies": rows, **_sums(prices), "summary": _summary(planned, prices)}
+    return {"studies": rows, **_totals(planned, prices, jobs)}
 
 
 def planned_budget(
     asked: Asked, runs: Path, budget_s: float, jobs: int | None = None
 ) -> dict[str, Any]:
     """The missing runs that fit into the budget, in the order in which they were chosen, and the
-    claims that they settle.
+    claims that are judged by them.
     """
     grids, planned, prices = _priced(asked, Store(runs))
     workers = jobs or _workers(planned)
@@ -44,11 +47,10 @@ def planned_budget(
     chosen = {run: prices[run] for run in choice.runs}
     rows = dict(_cell_rows([c for c in planned.missing if c.run_id in chosen], planned, chosen))
     return {
-        "cells": [rows[run] for run in choice.runs],
-        **_sums(chosen),
-        "budget": budget_s,
         "claims": list(choice.claims),
-        "summary": _summary(planned, chosen, workers),
+        "cells": [rows[run] for run in choice.runs],
+        "budget_s": budget_s,
+        **_totals(planned, chosen, workers),
     }
 
 
@@ -82,15 +84,6 @@ def _state(record: Record, job: str | None) -> str:
     return f"queued, job {job}" if job and record.state == "missing" else record.state
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: `42 s`, `12 min`, `3.4 h`, `12 days`, `7 years`."""
-    units = (("years", 31_557_600, 0), ("days", 86_400, 0), ("h", 3600, 1), ("min", 60, 0))
-    for unit, size, digits in units:
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.{digits}f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def scaled(count: float) -> str:
     """A count for people, with the prefix of its thousands: `2.7 T`, `35 P`, `1.2 E`."""
     for prefix, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12)):
@@ -107,8 +100,10 @@ def _priced(asked: Asked, store: Store) -> tuple[list[Grid], Plan, dict[str, Pri
 
 def _cell_rows(
     cells: Sequence[Cell], planned: Plan, prices: Mapping[str, Price]
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Run id and row of each cell; a run that several cells ask for is paid for once."""
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run id and row of each cell; a run that several cells ask for is paid for once. The price is
+    in seconds of one process, and none of a run that costs nothing.
+    """
     unpaid, has_studies = dict(prices), len({cell.study for cell in planned.cells}) > 1
     for cell in cells:
         price = unpaid.pop(cell.run_id, None)
@@ -117,8 +112,8 @@ def _cell_rows(
             {
                 "cell": f"{cell.study}: {cell.label}" if has_studies else cell.label,
                 "state": planned.states[cell.run_id],
-                "price": "" if price is None else duration(price.seconds),
-                "macs": "" if price is None else scaled(price.macs),
+                "price_s": None if price is None else price.seconds,
+                "macs": None if price is None else price.macs,
                 "run": cell.run_id,
             },
         )
@@ -139,7 +134,35 @@ def _study_rows(
 
 def _sums(prices: Mapping[str, Price]) -> dict[str, float]:
     found = prices.values()
-    return {"seconds": sum(p.seconds for p in found), "macs": sum(p.macs for p in found)}
+    return {"price_s": sum(p.seconds for p in found), "macs": sum(p.macs for p in found)}
+
+
+def _totals(
+    planned: Plan, prices: Mapping[str, Price], workers: int | None = None
+) -> dict[str, Any]:
+    """Sums over the runs that shall be made, the time by the clock with so many at once, and both
+    in words.
+    """
+    workers = workers or _workers(planned)
+    longest = max((price.seconds for price in prices.values()), default=0.0)
+    wall_s = max(longest, sum(price.seconds for price in prices.values()) / workers)
+    return {
+        **_sums(prices),
+        "wall_s": wall_s,
+        "at_once": workers,
+        "summary": _summary(planned, prices, wall_s, workers),
+        "basis": _basis(prices),
+    }
+
+
+def _basis(prices: Mapping[str, Price]) -> str:
+    """What the prices rest on."""
+    if not prices:
+        return ""
+    runs = max(price.known_runs for price in prices.values())
+    if not runs:
+        return "priced by a probe of this machine: no stored run here was made on it"
+    return f"priced by {runs} stored run{'s' * (runs > 1)} of this machine"
 
 
 def _workers(planned: Plan) -> int:
@@ -150,18 +173,15 @@ def _workers(planned: Plan) -> int:
     return default_workers(planned.missing)
 
 
-def _summary(planned: Plan, prices: Mapping[str, Price], workers: int | None = None) -> str:
+def _summary(planned: Plan, prices: Mapping[str, Price], wall_s: float, workers: int) -> str:
     """What there is to do, and what it takes; `prices` are of what shall run."""
     missing = len(planned.missing)
     of_all = f" of {missing}" if len(prices) < missing else ""
     text = f"{len(prices)}{of_all} runs to train, {planned.count('complete')} complete"
     if not prices:
         return text
-    workers, sums = workers or _workers(planned), _sums(prices)
-    longest = max(price.seconds for price in prices.values())
-    wall = max(longest, sums["seconds"] / workers)
-    text += f"; about {duration(wall)} on this machine, {workers} at a time, "
-    text += f"multiply-adds {scaled(sums['macs'])}"
+    text += f"; about {duration(wall_s)} by the clock on this machine, {workers} at a time, "
+    text += f"multiply-adds {scaled(_sums(prices)['macs'])}"
     if any(getattr(cell.recipe.data.source, "root", None) == "" for cell in planned.missing):
         text += "; without --data, pictures are counted as those of the paper's data sets"
     if len({cell.study for cell in planned.cells}) > 1:

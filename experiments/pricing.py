@@ -40,10 +40,13 @@ class Speed:
 
 @dataclass(frozen=True)
 class Price:
-    """Of one run: seconds of one process, and the multiply-adds of its training."""
+    """Of one run: seconds of one process, and the multiply-adds of its training. `known_runs` of
+    this machine gave the speed; none where it was probed.
+    """
 
     seconds: float
     macs: float
+    known_runs: int = 0
 
 
 def price_runs(cells: Sequence[Cell], store: Store) -> dict[str, Price]:
@@ -54,7 +57,8 @@ def price_runs(cells: Sequence[Cell], store: Store) -> dict[str, Price]:
         return {}  # no other run needs to be read, and no network counted
     # Counting forks, which is safe before a probe has started torch's threads.
     macs_b = macs_by_run(cells)
-    known = measured_speeds(store) or [_probed()]
+    measured = measured_speeds(store)
+    known = measured or [_probed()]
     data = {c.run_id: (c.recipe.data.source, c.recipe.data.on_error) for c in cells}
     pictures = {key: _pictures(*key) for key in dict.fromkeys(data.values())}
     prices = {}
@@ -62,7 +66,7 @@ def price_runs(cells: Sequence[Cell], store: Store) -> dict[str, Price]:
         images = pictures[data[cell.run_id]] * cell.recipe.train.epochs
         found = macs_b[cell.run_id]
         seconds = seconds_of(found, images, known)
-        prices[cell.run_id] = Price(seconds, PASSES * found * 1e9 * images)
+        prices[cell.run_id] = Price(seconds, PASSES * found * 1e9 * images, len(measured))
     return prices
 
 

@@ -47,21 +47,6 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, _critical(count) * error, count)
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """Mean of `a` less mean of `b` with Welch's interval: for values that do not pair. `count` is
-    the smaller number of values.
-    """
-    count, gain = min(len(a), len(b)), float(np.mean(a) - np.mean(b))
-    if count < 2:
-        return Estimate(gain, None, count)
-    errors = [float(np.var(v, ddof=1)) / len(v) for v in (a, b)]
-    total = sum(errors)
-    if total == 0:
-        return Estimate(gain, 0.0, count)
-    freedom = total**2 / sum(e**2 / (len(v) - 1) for e, v in zip(errors, (a, b), strict=True))
-    return Estimate(gain, float(special.stdtrit(freedom, 1 - ALPHA / 2)) * math.sqrt(total), count)
-
-
 def p_different(differences: Sequence[float]) -> float:
     """Two-sided p of the mean difference being zero."""
     error = _standard_error(differences)

@@ -20,7 +20,7 @@ COLUMNS += ["seeds", "runs", "deviates", "paper", "source"]
 SPECIAL = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"±": r"$\pm$", "×": r"$\times$", "→": r"$\rightarrow$"}
+    | {"<": r"$<$", "±": r"$\pm$", "×": r"$\times$", "→": r"$\rightarrow$"}
 )
 
 

@@ -19,6 +19,7 @@ from experiments import statistics
 from experiments.claims import Judgement, judge
 from experiments.compose import from_tree
 from experiments.counting import counts
+from experiments.durations import duration
 from experiments.errors import UserError
 from experiments.grid import collect
 from experiments.provenance import trained_on
@@ -58,7 +59,7 @@ class Row:
 class Report:
     """Everything a study's tables show; `hours` are those of its runs, added up, `machines` say how
     many each processor or GPU trained, and `other_runs` are those of other versions of its variants
-    that the store holds.
+    that the store in `folder` holds.
     """
 
     study: Study
@@ -72,6 +73,7 @@ class Report:
     hours: float
     machines: Mapping[str, int]
     other_runs: int = 0
+    folder: str = ""
 
     @property
     def metric(self) -> str:
@@ -115,6 +117,7 @@ def make_report(
         hours=sum(run.all_seconds for run in runs) / 3600,
         machines=Counter(trained_on(run.environment) for run in runs),
         other_runs=other_runs(cells, store),
+        folder=str(store.root),
     )
 
 
@@ -225,14 +228,17 @@ def replace_block(path: Path, name: str, text: str) -> None:
 
 def caption(report: Report) -> str:
     """What the first table's figures are."""
-    text = (
-        f"{report.metric} on `{report.data}`, profile `{report.profile}`, {report.seeds} "
-        f"seed{'s' * (report.seeds != 1)}: mean ± 95 % interval. The "
-        "paper's is that of its own data: compare the steps, not the levels."
-    )
+    if report.seeds:
+        count = f"{report.seeds} seeds: mean ± 95 % interval" if report.seeds > 1 else "1 seed"
+        text = (
+            f"{report.metric} on `{report.data}`, profile `{report.profile}`, {count}. The "
+            "paper's is that of its own data: compare the steps, not the levels."
+        )
+    else:
+        text = f"No run of this study at profile `{report.profile}` in `{report.folder}`."
     if report.hours:
         where = " and ".join(f"{name} ({runs})" for name, runs in sorted(report.machines.items()))
-        text += f" The runs took {report.hours:.2g} h, added up, on {where}."
+        text += f" The runs took {duration(report.hours * 3600)}, added up, on {where}."
     if report.other_runs:
         text += (
             f" Not shown: {report.other_runs} run{'s' * (report.other_runs > 1)} in the store of "
@@ -298,17 +304,28 @@ def claim_table(report: Report) -> tuple[list[str], list[list[str]]]:
         paper = "" if j.claim.paper is None else f"{j.claim.paper:+.1f}"
         unit = {"macs_b": " B", "params_m": " M"}.get(j.claim.metric, "")
         needed = "" if j.seeds_needed is None else str(j.seeds_needed)
-        p = "" if j.p is None else f"{j.p:.3f}"
-        rows.append([j.claim.text, effect + unit, interval, paper, p, j.verdict, needed])
+        cells = [j.claim.text, effect + unit, interval, paper, p_value(j.p), j.verdict, needed]
+        rows.append(cells)
     return header, rows
 
 
 def noise_line(report: Report) -> str:
-    """The noise band and what it lets one see."""
-    if report.deviation is None:
+    """The noise band and what it lets one see, and what the claims' intervals and p are."""
+    return f"{_noise(report)}{_corrected(report)}"
+
+
+def _noise(report: Report) -> str:
+    if not report.seeds:
+        return f"Without runs no claim about {report.metric} is judged."
+    if report.seeds == 1:
         return (
             f"One seed: no noise band, so no claim about {report.metric} can be judged. "
             "Run more seeds."
+        )
+    if report.deviation is None:
+        return (
+            f"No noise band: no variant that learns ({report.metric} above {LEARNED:.0f} on "
+            "average) has two seeds."
         )
     text = (
         f"Noise over seeds: ± {report.deviation:.2f} {report.metric} (standard deviation, pooled "
@@ -318,10 +335,27 @@ def noise_line(report: Report) -> str:
         shown = f"{report.detectable:.1f} {report.metric}"
         text += f" {report.seeds} seeds show a true difference of {shown} with 80 % power, "
         text += "judged alone."
-    return text + (
-        " p is corrected for judging all claims together (Holm); needs: seeds that would settle "
-        "the claim if the paper's effect held here."
-    )
+    return text
+
+
+def _corrected(report: Report) -> str:
+    """How many claims share the correction, which --only makes fewer."""
+    tested = sum(judgement.p is not None for judgement in report.judgements)
+    if not tested:
+        return ""
+    alone = "Intervals are of each claim alone"
+    if tested == 1:
+        family = f"{alone}, and so is p"
+    else:
+        family = f"{alone}; p is corrected for judging {tested} claims together (Holm)"
+    return f" {family}; needs: seeds that would settle the claim if the paper's effect held here."
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals; no p is zero."""
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def with_interval(value: Estimate) -> str:

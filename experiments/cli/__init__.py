@@ -8,6 +8,8 @@ import gc
 import os
 import sys
 from functools import cache
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -20,6 +22,35 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Reproduce SpineNet (CVPR 2020): networks, ablations, claims, measured beside the paper.",
 )
+
+
+PACKAGES = ("spinenet-reproduction", "torch")
+
+
+def _tell_versions(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo("\n".join(f"{name} {_version(name)}" for name in PACKAGES))
+        raise typer.Exit
+
+
+def _version(package: str) -> str:
+    """Of a package as installed, without importing it: torch takes seconds."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "is not installed"
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_tell_versions, help="Print versions and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options before any command."""
 
 
 def main() -> None:

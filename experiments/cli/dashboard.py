@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import RUNS, SEARCHES
+from experiments.cli.options import RUNS, SEARCHES, FoldersOption
 
 if TYPE_CHECKING:
     from experiments.dashboard.site import Site
@@ -19,10 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def dashboard(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of runs. Repeatable."),
-    ] = None,
+    runs: FoldersOption = None,
     study: Annotated[
         list[str] | None, typer.Option("--study", help="A study's file of your own. Repeatable.")
     ] = None,

@@ -28,6 +28,7 @@ from experiments.cli.options import (
     for_studies,
     interruptible,
     runnable,
+    tell_missing,
 )
 from experiments.cli.places import Place
 from experiments.durations import parse_duration
@@ -142,6 +143,7 @@ def table(
     chosen = [form for form, is_chosen in forms.items() if is_chosen]
     if len(chosen) > 1:
         raise UserError(f"--{' and --'.join(chosen)}: choose one form")
+    tell_missing(runs)
     grids, store = grids_of(runnable(asked)), Store(runs)
     if figure is not None and len(grids) > 1:
         raise UserError("--figure draws one study; name it")

@@ -32,7 +32,11 @@ def models(
 
     listed = model_tables(free_cores())
     if as_json:
-        rows = [{"table": t.title, **row} for t in listed for row in t.rows]
+        rows = [
+            {"table": t.title, "id": id_, **row}
+            for t in listed
+            for id_, row in zip(t.ids, t.rows, strict=True)
+        ]
         typer.echo(json.dumps(rows, indent=1))
         return
     if into is not None:
@@ -44,9 +48,11 @@ def models(
 
     for found in listed:
         console.print(f"\n[bold]{found.title}[/]", highlight=False)
-        console.print(table(COUNT_HEADER, found.cells()))
+        console.print(table(COUNT_HEADER, found.cells_by_id()))
     console.print(
-        "\nMACs B: 1e9 multiply-adds (the paper's FLOPs) with the official heads.", style="dim"
+        "\nMACs B: 1e9 multiply-adds (the paper's FLOPs) with the official heads. `spinenet show` "
+        "takes the names in small letters.",
+        style="dim",
     )
 
 

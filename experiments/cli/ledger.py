@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import RUNS, JsonOption
+from experiments.cli.options import RUNS, FoldersOption, JsonOption, tell_missing
 
 if TYPE_CHECKING:
     from experiments.ledger.entries import Entry
@@ -22,10 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ledger(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of runs. Repeatable."),
-    ] = None,
+    runs: FoldersOption = None,
     scores: Annotated[
         list[Path] | None,
         typer.Option("--scores", help="scores.json of an imported checkpoint. Repeatable."),
@@ -53,7 +50,9 @@ def ledger(
 
     if status is not None and status not in STATUSES:
         raise UserError(f"--status {status}: unknown; {did_you_mean(status, STATUSES)}")
-    stores = [Store(folder) for folder in runs or [RUNS]]
+    folders = runs or [RUNS]
+    tell_missing(*folders)
+    stores = [Store(folder) for folder in folders]
     read = [read_scores(path) for path in scores or []]
     made = make_ledger(stores, read, free_cores())
     if into is not None:

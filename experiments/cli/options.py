@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -18,6 +18,24 @@ from experiments.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.study import Selection, Study
+
+Folders = TypeVar("Folders", Path, list[Path] | None)
+
+
+def _no_file(runs: Folders) -> Folders:
+    """A value of --runs. Raises UserError for a file, of which no run can be a part."""
+    for folder in [runs] if isinstance(runs, Path) else runs or []:
+        if folder.is_file():
+            raise UserError(f"--runs {folder}: a file; name the folder that holds the runs")
+    return runs
+
+
+def tell_missing(*runs: Path) -> None:
+    """A line on each folder of runs that is not there, since it reads as an empty one."""
+    for folder in runs:
+        if not folder.is_dir():
+            typer.echo(f"{folder}: no such folder yet", err=True)
+
 
 ProfileOption = Annotated[
     str,
@@ -31,7 +49,14 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a field: KEY=VALUE. Repeatable.")
 ]
 RunsOption = Annotated[
-    Path, typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of the runs.")
+    Path,
+    typer.Option("--runs", envvar="SPINENET_RUNS", help="Folder of the runs.", callback=_no_file),
+]
+FoldersOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--runs", envvar="SPINENET_RUNS", help="Folder of runs. Repeatable.", callback=_no_file
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 WandbOption = Annotated[
@@ -60,7 +85,7 @@ JobsOption = Annotated[
 ]
 BudgetOption = Annotated[
     str | None,
-    typer.Option("--budget", help="Only what fits into so long (2h), what settles most first."),
+    typer.Option("--budget", help="Only what fits into so long (2h), to judge most claims."),
 ]
 
 ExecutorName = Literal["local", "ray", "slurm"]

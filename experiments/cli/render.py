@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console, JustifyMethod
+from rich.cells import cell_len
+from rich.console import Console, Group, JustifyMethod
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,7 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from experiments.durations import duration
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,26 +34,65 @@ if TYPE_CHECKING:
 
 console = Console()
 progress_console = Console(stderr=True)
-COLOURS = {"replicated": "green", "contradicted": "red", "inconclusive": "yellow"}
+COLOURS = {
+    "replicated": "green",
+    "counted": "green",
+    "contradicted": "red",
+    "inconclusive": "yellow",
+}
+GAP = 2  # columns of a terminal between those of a table
 ENDS = ("done", "failed", "skipped")
 SPEED_OVER_S = 600.0  # runs end minutes apart; the time that is left is told from so long
 
 
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", *, prose: int = 0
-) -> Table:
+) -> Group:
     """A table with numbers to the right; the column `prose` wraps where the terminal is narrow, and
-    it and the first are to the left.
+    it and the first are to the left. What is still too wide goes on below, after the first column
+    again.
     """
-    drawn = Table(
-        title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
-    )
-    for i, name in enumerate(header):
-        justify: JustifyMethod = "left" if i in (0, prose) else "right"
-        drawn.add_column(name, justify=justify, no_wrap=i != prose)
-    for row in rows:
-        drawn.add_row(*row)
-    return drawn
+    columns = list(zip(header, *rows, strict=True))
+    widths = [_least_width(column, wraps=i == prose) for i, column in enumerate(columns)]
+    parts: list[Table] = []
+    for chosen in _fitting(widths, console.width):
+        drawn = Table(
+            title=(title or None) if not parts else None,
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+        )
+        for i in chosen:
+            justify: JustifyMethod = "left" if i in (0, prose) else "right"
+            wraps = i == prose
+            least = min(widths[i], console.width) if wraps else None
+            drawn.add_column(header[i], justify=justify, no_wrap=not wraps, min_width=least)
+        for row in rows:
+            drawn.add_row(*(row[i] for i in chosen))
+        parts.append(drawn)
+    return Group(*parts)
+
+
+def _least_width(cells: Sequence[str], *, wraps: bool) -> int:
+    """What a column needs: its longest cell, or word where it wraps."""
+    texts = [Text.from_markup(cell) for cell in cells]
+    if wraps:
+        return max((cell_len(word) for text in texts for word in text.plain.split()), default=0)
+    return max(text.cell_len for text in texts)
+
+
+def _fitting(widths: Sequence[int], most: int) -> list[list[int]]:
+    """Columns that fit beside the first one, table by table."""
+    parts = [[0]]
+    for i in range(1, len(widths)):
+        columns = [*parts[-1], i]
+        needed = sum(widths[k] for k in columns) + GAP * (len(columns) - 1)
+        if needed > most and len(parts[-1]) > 1:
+            parts.append([0, i])
+        else:
+            parts[-1].append(i)
+    return parts
 
 
 def print_report(report: Report) -> None:
@@ -73,6 +115,9 @@ def print_report(report: Report) -> None:
         console.print()
         console.print(table(header, coloured))
         console.print(tables.noise_line(report), style="dim")
+    stored = Path("results") / report.profile
+    if not report.seeds and stored.is_dir() and stored != Path(report.folder):
+        console.print(f"Stored runs are in {stored}: --runs {stored}", highlight=False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -147,8 +192,6 @@ class GridProgress:
         bar = self.progress.tasks[0]
         if progress_console.is_terminal or not bar.total or not bar.completed:
             return
-        from experiments.planning import duration
-
         left = (bar.elapsed or 0.0) * (bar.total / bar.completed - 1)
         progress_console.print(f"{bar.percentage:.0f} %, about {duration(left)} left")
 

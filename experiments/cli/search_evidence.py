@@ -60,7 +60,7 @@ def spaces(into: IntoOption = None, as_json: JsonOption = False) -> None:
     elif into is not None:
         _write_block(into, SPACES_BLOCK, markdown(SPACES_HEADER, rows))
     else:
-        _print(SPACES_HEADER, rows)
+        _print_spaces(SPACES_HEADER, rows)
 
 
 def table(
@@ -175,8 +175,8 @@ def _run(
     """Train the cells, their price told before; those that failed."""
     from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
+    from experiments.durations import duration
     from experiments.executors import dropping_checkpoints, local, run_cells
-    from experiments.planning import duration
     from experiments.pricing import price_runs
     from experiments.runtime import Runtime
 
@@ -263,6 +263,26 @@ def _tell_contest(held: Contest, into: Path | None, figure: Path | None, as_json
         typer.echo(documents.contest_caption(held))
         _print(*documents.contest_table(held))
         typer.echo(documents.contest_verdict(held))
+
+
+def _print_spaces(header: list[str], rows: list[list[str]]) -> None:
+    """The table of the documents, its sizes by part in a table of their own, for narrow screens."""
+    from spinenet.search.space import space
+
+    sizes = {row[0]: space(row[0]).sizes() for row in rows}
+    parts = list(dict.fromkeys(part for found in sizes.values() for part in found))
+    _print([*header[:3], header[4]], [[*row[:3], row[4]] for row in rows])
+    typer.echo(f"\n{header[3][0].upper()}{header[3][1:]}, the product of:")
+    _print(
+        [header[0], *parts],
+        [[name, *(_size(found.get(part)) for part in parts)] for name, found in sizes.items()],
+    )
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{count:,}" if count < 1e9 else f"{count:.2e}"
 
 
 def _print(header: list[str], rows: list[list[str]]) -> None:

@@ -11,10 +11,9 @@ import re
 from experiments.comparing import compare_runs
 from experiments.dashboard.charts import Chart, Line, line_chart
 from experiments.dashboard.pages import Content
-from experiments.dashboard.run_page import CURVES, complete_tree, genotype_of
+from experiments.dashboard.run_page import CURVES, genotype_of
 from experiments.dashboard.snapshot import Run
 from experiments.dashboard.view import View
-from experiments.inspection import readable_difference
 from experiments.store import Result
 from spinenet.genotype import Genotype
 
@@ -32,12 +31,12 @@ def pair(view: View, name: str) -> tuple[Run, Run] | None:
 def compare(view: View, a: Run, b: Run) -> Content:
     """Two complete runs."""
     first, second = _result(a), _result(b)
-    trees = complete_tree(second.recipe), complete_tree(first.recipe)
+    compared = compare_runs(first, second)
     return "compare.html", {
         "runs": [(letter, run, view.label(run)) for letter, run in (("A", a), ("B", b))],
-        "lines": compare_runs(first, second).lines,
+        "lines": compared.lines,
         "curves": _curves(view, a, b),
-        "changed": readable_difference(*trees),
+        "changed": compared.recipe,
         "drawing": f"{a.run_id}-{b.run_id}.svg" if networks(a, b) else "",
     }
 

@@ -12,9 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.dashboard.charts import MINUS, STYLES, number, signed
 from experiments.dashboard.grids import slug
+from experiments.tables import p_value
 
 SYMBOLS = {
     "replicated": "✓",
+    "counted": "✓",
     "exact": "✓",
     "within 1 %": "✓",
     "confirmed": "✓",
@@ -53,6 +55,7 @@ def _environment() -> Environment:
         "duration": duration,
         "percent": lambda share: f"{100 * share:.0f}",
         "slug": slug,
+        "p_value": p_value,
         "shown": shown,
     }
     made.filters |= filters

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.compose import Tree, from_tree
 from experiments.dashboard.charts import Chart, line_chart
 from experiments.dashboard.curves import mean_line
 from experiments.dashboard.evidence import Shown, Unavailable
@@ -15,8 +14,7 @@ from experiments.dashboard.grids import Grid
 from experiments.dashboard.pages import Content, model_names
 from experiments.dashboard.snapshot import Run
 from experiments.dashboard.view import View
-from experiments.errors import UserError
-from experiments.inspection import readable_difference
+from experiments.inspection import complete_tree, readable_difference
 from experiments.recipe import flatten, to_tree
 from experiments.scoring import OCTAVES
 from experiments.store import Result
@@ -90,16 +88,6 @@ def _difference(view: View, run: Run, uses: list[tuple[Grid, Cell]]) -> Differen
     name = origin.label if variant.start else f"the base of {grid.study.id}"
     mine = {**to_tree(cell.recipe), "seed": tree["seed"]}
     return Difference(f"{name}, {grid.title}", readable_difference(mine, tree))
-
-
-def complete_tree(tree: Tree) -> Tree:
-    """A stored recipe with the fields that came later at their defaults; as it is where today's
-    code does not know it any more.
-    """
-    try:
-        return to_tree(from_tree(tree, origin="result.json"))
-    except (UserError, LookupError):
-        return tree
 
 
 def _model(result: Result | None) -> str:

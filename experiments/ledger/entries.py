@@ -25,6 +25,7 @@ Status = Literal[
     "differs",
     "confirmed",
     "not confirmed",
+    "counted",
     "replicated",
     "contradicted",
     "inconclusive",

@@ -107,7 +107,7 @@ def judge_sentence(sentence: Sentence, lines: Mapping[str, Entry]) -> Entry:
         status: Status = "cannot be settled" if sentence.beyond else "not attempted"
         return replace(line, status=status, found="", detail=sentence.beyond or sentence.open)
     parts = [lines[name] for name in sentence.judged_by]
-    for status in ("contradicted", "inconclusive", "not attempted", "replicated"):
+    for status in ("contradicted", "inconclusive", "not attempted", "replicated", "counted"):
         if any(part.status == status for part in parts):
             break
     found = "; ".join(part.found for part in parts if part.found)

@@ -76,7 +76,7 @@ def test_one_seed_has_no_verdict_and_none_is_not_run():
 def test_counts_are_judged_without_runs():
     counts = {"a": Complexity(94.8, 26.0, {}), "b": Complexity(85.3, 28.5, {})}
     judged = judge([claim(metric="macs_b", paper=9.8)], {}, counts, {})[0]
-    assert judged.verdict == "replicated"
+    assert judged.verdict == "counted"
     assert judged.effect == pytest.approx(9.5)
     assert verdict([claim(metric="params_m")], {}, counts) == ["contradicted"]
 

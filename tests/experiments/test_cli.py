@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from experiments import inspection
 from experiments.study import PaperValue
+from experiments.study_file import shipped_studies
+from spinenet import zoo
 
 COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
 COMMANDS += ["show", "predict", "export", "import", "bench", "speed", "ledger", "compare"]
@@ -32,7 +36,51 @@ def test_models_lists_counts_beside_the_printed_ones(run):
     assert len(rows) == len(json.loads(out)) == 42
     one_stage = "One-stage detection: the paper's models with RetinaNet"
     assert rows[one_stage, "SpineNet-49S, as released"]["macs_b"] == "30.78"
+    assert rows[one_stage, "SpineNet-49 at 896"]["id"] == "spinenet-49"
+    assert {row["id"] for row in rows.values()} - {""} <= set(zoo.MODELS)
+    assert {row["model"] for row in rows.values() if not row["id"]} == {
+        f"ResNet-{depth}" for depth in (34, 50, 101, 152)
+    }
     assert "unresolved" not in out
+
+
+def test_models_are_called_as_show_takes_them():
+    counts = {"side": "640", "macs_b": "1"}
+    rows = ({"model": "Mobile SpineNet-49", **counts}, {"model": "SpineNet-49 at 896", **counts})
+    rows = (*rows, {"model": "ResNet-50", **counts})
+    listed = inspection.CountTable("t", rows, ("mobile-spinenet-49", "spinenet-49", ""))
+    assert [row[0] for row in listed.cells_by_id()] == [
+        "mobile-spinenet-49",
+        "spinenet-49 (SpineNet-49 at 896)",
+        "ResNet-50",
+    ]
+
+
+def test_version_is_told_without_importing_torch():
+    code = (
+        "import sys; sys.argv = ['spinenet', '--version']\n"
+        "from experiments.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ours = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert done.stdout.splitlines() == [
+        f"{ours['name']} {ours['version']}",
+        f"torch {metadata.version('torch')}",
+    ]
+
+
+def test_status_without_a_study_is_that_of_all(run, smoke_grid):
+    _, _, store = smoke_grid
+    code, out, _ = run("status", "-p", "smoke", "--runs", store.root)
+    assert code == 0
+    counted = {line.split()[0]: line.split()[2:] for line in out.splitlines()[1:-1]}
+    assert counted.keys() >= set(shipped_studies())
+    assert counted["ladder"] == ["5", "complete"]
+    _, out, _ = run("status", "-p", "smoke", "--runs", store.root, "--json")
+    assert list(json.loads(out)) == shipped_studies()
 
 
 def test_a_count_off_by_more_than_a_percent_and_rounding_is_called_unresolved():
@@ -52,7 +100,7 @@ def test_table_status_and_plan_read_the_store(run, smoke_grid):
     _, out, _ = run("plan", "ladder", *shared, "--seeds", "2")
     planned = json.loads(out)
     assert [row["state"] for row in planned["cells"]] == ["complete"] * 5 + ["missing"] * 5
-    assert planned["seconds"] > 0
+    assert planned["price_s"] > 0
 
 
 def test_reproduce_trains_nothing_when_all_is_there(run, smoke_grid):

@@ -186,7 +186,7 @@ def test_the_tables_show_measured_printed_and_difference(smoke_grid):
     assert row["measured"]["AP"]["count"] == 1
     assert row["runs"] == [grid[0].run_id]
     verdicts = {c["id"]: c["verdict"] for c in body["claims"]}
-    assert verdicts["adjustment-cost"] == "replicated"
+    assert verdicts["adjustment-cost"] == "counted"
     assert verdicts["permutation"] == "inconclusive"
 
 

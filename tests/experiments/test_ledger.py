@@ -14,7 +14,7 @@ from experiments.errors import UserError
 from experiments.ledger.checkpoints import CheckpointScores, read_scores, zoo_name
 from experiments.ledger.entries import Entry, judge_number, networks
 from experiments.ledger.printed import Printed, Sentence, load_book
-from experiments.ledger.report import MEANINGS, STATUSES, make_ledger, to_markdown
+from experiments.ledger.report import MEANINGS, STATUSES, make_ledger, summary, to_markdown
 from experiments.ledger.verdicts import Verdict, judge_claim, judge_sentence
 from experiments.store import Store
 from experiments.study import COUNTED, Claim
@@ -204,6 +204,8 @@ class TestClaims:
         ("statuses", "expected"),
         [
             (("replicated", "replicated"), "replicated"),
+            (("replicated", "counted"), "replicated"),
+            (("counted", "counted"), "counted"),
             (("replicated", "inconclusive"), "inconclusive"),
             (("replicated", "not attempted"), "not attempted"),
             (("contradicted", "inconclusive"), "contradicted"),
@@ -240,6 +242,18 @@ class TestLedger:
     def test_the_sizes_of_the_space_are_the_printed_ones(self, empty):
         sizes = [e for e in empty.numbers if e.quantity == "networks"]
         assert [e.status for e in sizes] == ["exact"] * 4
+
+    def test_without_runs_nothing_is_said_to_have_been_tried(self, empty):
+        told = {status: meaning for status, _, meaning in summary(empty.entries)}
+        assert "counted" in told
+        assert not any(re.search(r"was tried|^tried", meaning) for meaning in told.values())
+
+    def test_what_is_replicated_was_trained(self):
+        made = make_ledger([Store(ROOT / "results" / "embedded")])
+        by_status = {s: [e for e in made.claims if e.status == s] for s in STATUSES}
+        assert all(e.found.endswith(", counted") for e in by_status["counted"])
+        assert all(e.found.endswith(" seeds") for e in by_status["replicated"])
+        assert min(len(by_status["counted"]), len(by_status["replicated"])) > 0
 
     def test_the_page_is_that_of_the_committed_results(self):
         stores = [Store(ROOT / "results" / name) for name in ("embedded", "embedded-long")]

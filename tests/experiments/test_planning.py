@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from datamodules import CocoFolderConfig, ImageFolderConfig, INaturalistConfig
 from experiments import probe
 from experiments.budget import choose
-from experiments.durations import parse_duration
+from experiments.durations import duration, parse_duration
 from experiments.errors import UserError
 from experiments.executors import local, run_cells
 from experiments.grid import make_plan, runtimes
-from experiments.planning import duration, scaled
+from experiments.planning import scaled
 from experiments.pricing import Price, measured_speeds, price_runs
 from experiments.provenance import processor
 from experiments.recipe import Recipe
@@ -110,6 +110,33 @@ def test_plan_without_a_study_prices_all_of_them(run, tmp_path):
     # Its rows at protocol B are those of table 2, asked for by studies before it.
     assert by_study["scaling"]["runs"] < by_study["scaling"]["cells"]
     assert sum(row["runs"] for row in found["studies"]) == int(found["summary"].split()[0])
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_a_plan_has_numbers_with_their_units_and_says_what_its_prices_rest_on(run, tmp_path):
+    measured_store(tmp_path, train_seconds=60.0)
+    where = ("plan", "ladder", "-n", "1", "--runs", tmp_path)
+    _, out, _ = run(*where, "--jobs", "2", "--json")
+    found = json.loads(out)
+    complete, *missing = sorted(found["cells"], key=lambda row: row["state"])
+    assert (complete["price_s"], complete["macs"]) == (None, None)
+    assert found["price_s"] == pytest.approx(sum(row["price_s"] for row in missing))
+    assert found["macs"] == pytest.approx(sum(row["macs"] for row in missing))
+    longest = max(row["price_s"] for row in missing)
+    assert found["at_once"] == 2
+    assert found["wall_s"] == pytest.approx(max(longest, found["price_s"] / 2))
+    assert found["basis"] == "priced by 1 stored run of this machine"
+    _, out, _ = run(*where)
+    words = " ".join(out.split())
+    assert "cell state process time MACs run" in words
+    assert "by the clock on this machine" in words
+    assert found["basis"] in words
+
+
+@pytest.mark.usefixtures("priced")
+def test_a_plan_without_runs_of_this_machine_says_that_it_is_probed(run, tmp_path):
+    _, out, _ = run("plan", "ladder", "-p", "smoke", "--runs", tmp_path, "--json")
+    assert json.loads(out)["basis"].startswith("priced by a probe of this machine")
 
 
 def variant_names(claims: Sequence[Claim]) -> list[str]:
@@ -242,7 +269,10 @@ def test_reproduce_runs_just_what_plan_says_fits(run, tmp_path, trained):
     shown = json.loads(out[out.index("[") :])
     assert {cell.study for cell in trained} <= {report["study"] for report in shown}
     code, out, _ = run("plan", *where)
-    assert f"settles {planned['claims'][0]}" in out
+    lines = [line.strip() for line in out.splitlines()]
+    assert lines[0] == "These runs would judge:"
+    assert lines[1 : 1 + len(planned["claims"])] == planned["claims"]
+    assert "settle" not in out
 
 
 @pytest.mark.usefixtures("priced")

@@ -120,6 +120,8 @@ def test_models_of_one_graph_differ_in_their_scaling(run):
     ("arguments", "message"),
     [
         (("spinenet-94",), "did you mean 'spinenet-"),
+        (("SPINENET-49S",), "did you mean 'spinenet-49s'"),
+        (("spinenet49s, As Printed",), "did you mean 'spinenet-49s-printed'"),
         (("nowhere.yaml",), "no genotype file nowhere.yaml"),
         (("r50-fpn", "-o", "x.svg"), "a ResNet has no genotype"),
         (("spinenet-49", "--diff", "r50-fpn"), "a ResNet has no genotype"),

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from datamodules import open_data
 from experiments import tables
+from experiments.cli import render
 from experiments.compose import Changes
 from experiments.recipe import run_id, to_tree
 from experiments.store import Result, Store
@@ -168,15 +170,12 @@ def width(line: str) -> int:
         ("check", "two_stage"),
         ("show", "spinenet-49", "--diff", "r0-sp53"),
         ("show", "spinenet-190"),
+        ("search-spaces",),
         ("ledger",),
         ("compare", "two_stage", "two_stage"),
     ],
 )
 def test_what_is_printed_into_a_pipe_fits_eighty_columns(arguments, tmp_path, run, monkeypatch):
-    from rich.console import Console
-
-    from experiments.cli import render
-
     study = next((a for a in arguments if a in ("ladder", "classification", "two_stage")), None)
     if study:
         _, grid = grid_of(study, 3)
@@ -189,3 +188,102 @@ def test_what_is_printed_into_a_pipe_fits_eighty_columns(arguments, tmp_path, ru
     assert code == 0
     assert "…" not in out
     assert max(width(line) for line in out.splitlines()) <= 80
+
+
+def printed(columns: int, monkeypatch: pytest.MonkeyPatch, *table: Any, **options: Any) -> str:
+    text = io.StringIO()
+    monkeypatch.setattr(render, "console", Console(width=columns, file=text))
+    render.console.print(render.table(*table, **options))
+    return text.getvalue()
+
+
+def test_a_table_wider_than_the_terminal_goes_on_below_after_its_first_column(monkeypatch):
+    header = ["variant", "AP of boxes", "paper's", "difference"]
+    rows = [["permutation only", "42.41 ± 5.80", "37.80", "+4.61"], ["other", "1", "2", "3"]]
+    assert len(printed(80, monkeypatch, header, rows).splitlines()) == 3
+    narrow = printed(32, monkeypatch, header, rows)
+    assert "…" not in narrow
+    assert all(word in narrow for row in [header, *rows] for cell in row for word in cell.split())
+    lines = narrow.splitlines()
+    assert sum(line.startswith("variant") for line in lines) == 2
+    assert max(map(width, lines)) <= 32
+
+
+def test_marks_of_colour_take_no_room_in_a_table(monkeypatch):
+    rows = [["a", f"[green]{'replicated'}[/]"] for _ in range(2)]
+    assert len(printed(20, monkeypatch, ["claim", "verdict"], rows).splitlines()) == 3
+
+
+class TestWords:
+    def report(self, store: Store, seeds: int = 2) -> tables.Report:
+        return tables.make_report(*grid_of("ladder", seeds), store)
+
+    def test_a_study_without_a_run_says_where_none_was_found(self, tmp_path):
+        report = self.report(Store(tmp_path))
+        said = f"No run of this study at profile `embedded` in `{tmp_path}`."
+        assert tables.caption(report) == said
+        assert tables.noise_line(report) == "Without runs no claim about AP is judged."
+
+    def test_one_seed_promises_no_interval(self, ladder):
+        report = self.report(ladder[2], seeds=1)
+        assert "profile `embedded`, 1 seed. The paper's" in tables.caption(report)
+        assert tables.noise_line(report).startswith("One seed: no noise band")
+        assert "2 seeds: mean ± 95 % interval" in tables.caption(self.report(ladder[2]))
+
+    def test_seeds_of_variants_that_learn_nothing_give_no_noise_band(self, tmp_path, monkeypatch):
+        store = Store(tmp_path)
+        monkeypatch.setitem(METRICS, "AP", -1.0)  # of seed 0; seed 1 has 3 more: 0.5 on average
+        study, grid = grid_of("ladder")
+        for cell in grid:
+            finish(store, cell)
+        said = tables.noise_line(tables.make_report(study, grid, store))
+        assert said.startswith("No noise band: no variant that learns (AP above 1 on average)")
+        assert "One seed" not in said
+
+    def test_what_the_runs_took_is_told_as_a_duration(self, ladder):
+        report = replace(self.report(ladder[2]), hours=0.00032)
+        assert "The runs took 1 s, added up" in tables.caption(report)
+
+    def test_no_p_is_printed_as_zero(self):
+        assert [tables.p_value(p) for p in (None, 0.0, 0.0004, 0.0006, 0.04)] == [
+            "",
+            "<0.001",
+            "<0.001",
+            "0.001",
+            "0.040",
+        ]
+
+    def test_the_footnote_says_among_how_many_claims_p_is_corrected(self, ladder):
+        study, grid = grid_of("ladder")
+        pair = ("spinenet-49", "r0-sp53")
+        some = [cell for cell in grid if cell.variant in pair]
+        few = tables.noise_line(tables.make_report(study, some, ladder[2]))
+        assert "Intervals are of each claim alone, and so is p;" in few
+        all_ = tables.noise_line(tables.make_report(study, grid, ladder[2]))
+        assert "p is corrected for judging 5 claims together (Holm)" in all_
+
+
+def test_stored_runs_are_pointed_at_where_they_are(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(COMMITTED.parents[1])
+    _, out, err = run("table", "ladder", "--runs", tmp_path)
+    assert "Stored runs are in results/embedded: --runs results/embedded" in out
+    assert err == ""
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = run("table", "ladder", "--runs", tmp_path)
+    assert "Stored runs" not in out
+
+
+@pytest.mark.parametrize("command", ["table", "status", "ledger", "plan"])
+def test_a_folder_of_runs_that_is_not_there_is_told_in_one_line(run, tmp_path, command):
+    studies = () if command == "ledger" else ("ladder", "-p", "smoke")
+    code, _, err = run(command, *studies, "--runs", tmp_path / "none", "--json")
+    assert (code, err) == (0, f"{tmp_path}/none: no such folder yet\n")
+
+
+@pytest.mark.parametrize("command", ["table", "status", "ledger", "plan", "dashboard", "reproduce"])
+def test_a_file_is_no_folder_of_runs(run, tmp_path, command):
+    file = tmp_path / "runs.json"
+    file.touch()
+    code, _, err = run(command, "--runs", file)
+    assert code == 2
+    assert err == f"error: --runs {file}: a file; name the folder that holds the runs\n"

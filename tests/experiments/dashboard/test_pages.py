@@ -172,7 +172,13 @@ def test_the_ledgers_lines_are_counted_by_table(every_page):
 
 
 def mark(status: str) -> str:
-    signs = {"exact": "✓", "within 1 %": "✓", "replicated": "✓", "contradicted": "✗"}
+    signs = {
+        "exact": "✓",
+        "within 1 %": "✓",
+        "replicated": "✓",
+        "counted": "✓",
+        "contradicted": "✗",
+    }
     return f"{signs.get(status, '?' if status == 'inconclusive' else '·')} {status}"
 
 
