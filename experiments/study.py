@@ -252,7 +252,7 @@ def cells(
         tree = with_source(tree, selection.source)
         if _lacks_data(tree) and not without_data:
             raise UserError(
-                f"{study.origin}: profile {selection.profile.id!r} brings no data; "
+                f"{study.id}: profile {selection.profile.id!r} brings no data; "
                 f"give --data {tree['data']['source']['kind']}:FOLDER"
             )
         recipe = from_tree(tree, origin=f"{study.origin}: variant {variant.id!r}")
@@ -281,7 +281,7 @@ def refuse_twins(study: Study, cells: Sequence[Cell]) -> None:
 
 def _full_size(study: Study, variant: str) -> dict[str, Any]:
     tree = variant_tree(study, study.variants[variant], None)
-    return semantic_fields(from_tree(tree, origin=study.origin))
+    return semantic_fields(from_tree(tree, origin=f"{study.origin}: variant {variant!r}"))
 
 
 def _chosen_variants(study: Study, selection: Selection) -> list[Variant]:
