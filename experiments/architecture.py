@@ -1,8 +1,8 @@
 """What `show` prints of an architecture: its blocks in order, each with what it costs.
 
-An architecture is a model of the paper by name, or a genotype by name or file. A model is counted
-with its official head of 91 classes, as the paper counts; a genotype alone, unscaled, at 640
-pixels.
+An architecture is a model of the paper by name, a genotype by name or file, or a study's variant as
+STUDY:VARIANT. A model is counted with its official head of 91 classes, as the paper counts; a
+genotype alone, unscaled, at 640 pixels; a variant's backbone alone, at the paper's size.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import Any, cast
 
 from torch import nn
 
-from experiments.counting import OFFICIAL_CLASSES
-from experiments.errors import UserError
+from experiments.counting import OFFICIAL_CLASSES, full_size
+from experiments.errors import UserError, did_you_mean
+from experiments.study import Study
+from experiments.study_file import load_study
 from spinenet import genotype as genotypes
 from spinenet import zoo
 from spinenet.comparison import compare, edges
 from spinenet.complexity import Complexity, complexity, without_values
-from spinenet.config import LayerConfig, SpineNetConfig
+from spinenet.config import LayerConfig, ResNetConfig, SpineNetConfig
 from spinenet.detection.retinanet import build_backbone, build_retinanet
 from spinenet.genotype import EXPANSION, Genotype
 from spinenet.resnet import ResNetFPN
@@ -49,14 +51,21 @@ class Architecture:
 
 
 def find(name: str) -> Architecture:
-    """A model of the paper, a shipped genotype, or a genotype file, in this order."""
+    """A model of the paper, a study's variant, a shipped genotype, or a genotype file, in this
+    order.
+    """
     if name in zoo.MODELS:
         model = zoo.model(name)
         return Architecture(name, model.backbone, model.side, model)
+    if ":" in name:
+        study, _, variant = name.rpartition(":")
+        return _of_variant(load_study(study), variant)
     if name.endswith((".yaml", ".yml")) or name in genotypes.shipped():
         genotype = genotypes.load(name)
         return Architecture(genotype.name, SpineNetConfig(genotype=genotype), SIDE)
-    raise UserError(f"no model {name!r}; {_nearest(name)}; or give a genotype's .yaml")
+    raise UserError(
+        f"no model {name!r}; {_nearest(name)}; or give a genotype's .yaml, or STUDY:VARIANT"
+    )
 
 
 def _nearest(name: str) -> str:
@@ -68,6 +77,23 @@ def _nearest(name: str) -> str:
     near = get_close_matches(name.lower(), words, n=1, cutoff=0.5)
     hint = f"did you mean {words[near[0]]!r}? " if near else ""
     return f"{hint}known: {', '.join(ids)}"
+
+
+def _of_variant(study: Study, name: str) -> Architecture:
+    """The backbone of a study's variant at the paper's size."""
+    if name not in study.variants:
+        hint = did_you_mean(name, study.variants)
+        raise UserError(f"{study.origin}: unknown variant {name!r}; {hint}")
+    variant = study.variants[name]
+    if variant.unpublished:
+        raise UserError(f"{study.origin}: variant {name!r} cannot be shown: {variant.unpublished}")
+    recipe = full_size(study, variant)
+    if isinstance(recipe.model.backbone, ResNetConfig):
+        raise UserError(
+            f"{study.origin}: variant {name!r} is a ResNet without a neck, which is not shown; "
+            "its stages are those of a model under one, such as r50-fpn"
+        )
+    return Architecture(variant.label, recipe.model.backbone, recipe.data.transform.side)
 
 
 def describe(architecture: Architecture) -> dict[str, Any]:

@@ -7,19 +7,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.compose import (
-    Tree,
-    default_tree,
-    difference,
-    from_tree,
-    load_recipe,
-    read_yaml,
-)
+from experiments.compose import Tree, default_tree, difference, from_tree, load_recipe
 from experiments.counting import as_trained, count_full_size, counts, full_size
 from experiments.errors import UserError
 from experiments.recipe import flatten, to_tree
-from experiments.study import PaperValue, Selection, Study, Variant, cells, variant_tree
-from experiments.study_file import load_profile, load_study, shipped_studies
+from experiments.study import (
+    PaperValue,
+    Profile,
+    Selection,
+    Study,
+    Variant,
+    cells,
+    variant_tree,
+)
+from experiments.study_file import load_profile, load_study, read_document, shipped_studies
 from experiments.tables import markdown, printed, relative
 from spinenet import zoo
 
@@ -133,25 +134,24 @@ def is_study(name: str) -> bool:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         return name in shipped_studies()
-    data = read_yaml(path)
+    data = read_document(path)
     return bool(STUDY_KEYS & set(data)) or data.get("base") in shipped_studies()
 
 
 def check_study(name: str, profile_name: str) -> dict[str, Any]:
-    """Every variant's difference to what it starts from, and its counts in the profile and at full
+    """Every variant's difference to what it starts from and its counts, in the profile and at full
     size.
     """
     study, profile = load_study(name), load_profile(profile_name)
     cells(study, Selection(profile=profile, seeds=1), without_data=True)  # refuses what cannot run
-    base = variant_tree(study, Variant(id="base"), profile)
     own = set(
-        (read_yaml(Path(name)).get("variants") or {})
+        (read_document(Path(name)).get("variants") or {})
         if name.endswith((".yaml", ".yml"))
         else study.variants
     )
     return {
         "title": study.title,
-        "variants": [_variant(study, v, profile, base, own) for v in study.published],
+        "variants": [_variant(study, v, profile, own) for v in study.published],
         "unpublished": {v.id: v.unpublished for v in study.variants.values() if v.unpublished},
     }
 
@@ -171,18 +171,19 @@ def check_recipe(name: str) -> dict[str, Any]:
     return {"title": "recipe", "variants": [part | sizes | full]}
 
 
-def _variant(
-    study: Study, variant: Variant, profile: Any, base: Any, own: set[str]
-) -> dict[str, Any]:
-    tree = variant_tree(study, variant, profile)
-    start = study.variants[variant.start] if variant.start else None
-    origin = base if start is None else variant_tree(study, start, profile)
-    small = counts(*as_trained(from_tree(tree, origin=variant.id)))
-    full = counts(from_tree(variant_tree(study, variant, None), origin=variant.id), study.classes)
+def _variant(study: Study, variant: Variant, profile: Profile, own: set[str]) -> dict[str, Any]:
+    start = study.variants[variant.start] if variant.start else Variant(id="base")
+    tree, full_tree = (variant_tree(study, variant, size) for size in (profile, None))
+    here = readable_difference(tree, variant_tree(study, start, profile))
+    there = readable_difference(full_tree, variant_tree(study, start, None))
+    origin = f"{study.origin}: variants.{variant.id}"
+    small = counts(*as_trained(from_tree(tree, origin=origin)))
+    full = counts(from_tree(full_tree, origin=origin), study.classes)
     return {
         "variant": variant.id,
         "from": f"from {variant.start}" if variant.start else "from the base",
-        "difference": readable_difference(tree, origin),
+        "difference": here,
+        "full_difference": {k: there.get(k) for k in here | there if there.get(k) != here.get(k)},
         "macs_m": small.macs_b * 1e3,
         "params_m": small.params_m,
         "full_macs_b": full.macs_b,

@@ -124,7 +124,8 @@ class Study:
 
     `metrics` are what its table shows of a run, the first of them what it is about. `classes` are
     the outputs of the paper's own head, which the printed counts include, where they are not the
-    usual ones of the task. `protocol` is the paper's, of all variants that name no other.
+    usual ones of the task. `protocol` is the paper's, of all variants that name no other. `file` is
+    what errors point at.
     """
 
     id: str
@@ -137,6 +138,12 @@ class Study:
     metrics: tuple[Metric, ...] = ("AP",)
     classes: int | None = None
     protocol: str = ""
+    file: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where a mistake is to be mended."""
+        return self.file or self.id
 
     @property
     def published(self) -> list[Variant]:
@@ -197,7 +204,7 @@ def variant_tree(
     if is_full and (name := variant.protocol or study.protocol):
         sizes.append(protocols()[name])
     tree = apply(tree, (*sizes, *after_last_choice(variant.changes)))
-    tree = multiply(tree, variant.times, origin=f"{study.id}: variants.{variant.id}")
+    tree = multiply(tree, variant.times, origin=f"{study.origin}: variants.{variant.id}")
     return apply(tree, (*(variant.full_size if is_full else ()), *changes))
 
 
@@ -251,7 +258,7 @@ def cells(
                 f"{study.id}: profile {selection.profile.id!r} brings no data; "
                 f"give --data {tree['data']['source']['kind']}:FOLDER"
             )
-        recipe = from_tree(tree, origin=f"{study.id}: variant {variant.id!r}")
+        recipe = from_tree(tree, origin=f"{study.origin}: variant {variant.id!r}")
         seeds = range(recipe.seed, recipe.seed + selection.seeds)
         identities = run_ids(recipe, seeds, known.of(recipe.data))
         for seed, identity in enumerate(identities):
@@ -268,8 +275,8 @@ def refuse_twins(study: Study, cells: Sequence[Cell]) -> None:
         for first in met.setdefault(cell.run_id, []):
             if _full_size(study, first) == _full_size(study, cell.variant):
                 raise UserError(
-                    f"{study.id}: variants {first!r} and {cell.variant!r} are the same recipe, in "
-                    f"profile {cell.profile!r} and at the paper's size; change one of them or "
+                    f"{study.origin}: variants {first!r} and {cell.variant!r} are the same recipe, "
+                    f"in profile {cell.profile!r} and at the paper's size; change one of them or "
                     "leave it out"
                 )
         met[cell.run_id].append(cell.variant)
@@ -277,17 +284,17 @@ def refuse_twins(study: Study, cells: Sequence[Cell]) -> None:
 
 def _full_size(study: Study, variant: str) -> dict[str, Any]:
     tree = variant_tree(study, study.variants[variant], None)
-    return semantic_fields(from_tree(tree, origin=study.id))
+    return semantic_fields(from_tree(tree, origin=f"{study.origin}: variant {variant!r}"))
 
 
 def _chosen_variants(study: Study, selection: Selection) -> list[Variant]:
     for name in selection.only:
         if name not in study.variants:
             raise UserError(
-                f"{study.id}: unknown variant {name!r}; {did_you_mean(name, study.variants)}"
+                f"{study.origin}: unknown variant {name!r}; {did_you_mean(name, study.variants)}"
             )
         if reason := study.variants[name].unpublished:
-            raise UserError(f"{study.id}: variant {name!r} cannot be run: {reason}")
+            raise UserError(f"{study.origin}: variant {name!r} cannot be run: {reason}")
     return [v for v in study.published if not selection.only or v.id in selection.only]
 
 

@@ -5,7 +5,9 @@ Every mistake is answered with the file, the key, the value and the nearest thin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -24,12 +26,15 @@ from datamodules import (
 from experiments.compose import Changes, beside, load_recipe, read_yaml
 from experiments.errors import UserError, did_you_mean
 from experiments.protocols import check_protocol
+from experiments.recipe import Recipe
 from experiments.study import COUNTED, Claim, Metric, PaperValue, Profile, Study, Variant
 
 METRICS: tuple[str, ...] = get_args(Metric)
 PROFILES = Path(__file__).parent / "profiles"
 STUDY_KEYS = {"title", "source", "base", "recipe", "set", "protocol", "metrics", "classes"}
 STUDY_KEYS |= {"variants", "claims"}
+TEXTS = ("title", "why", "unpublished")
+VARIANT_KEYS = {"from", "times", "paper", "full_size", "protocol", *TEXTS}
 
 
 def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
@@ -38,7 +43,7 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
     if path.resolve() in seen:
         raise UserError(f"{path.name}: base: the study is its own base; name another one")
     seen = (*seen, path.resolve())
-    data = read_yaml(path)
+    data = read_document(path)
     for key in data:
         if key not in STUDY_KEYS:
             raise UserError(f"{path.name}: unknown key {key!r}; {did_you_mean(key, STUDY_KEYS)}")
@@ -47,15 +52,13 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
         **base.variants,
         **_read_variants(_mapping(data.get("variants"), f"{path.name}: variants"), base, path),
     }
-    claims = tuple(
-        _read_claim(c, i, variants, path) for i, c in enumerate(_list(data.get("claims"), path))
-    )
     if not variants:
         raise UserError(f"{path.name}: variants: there is none; give at least one")
     return Study(
         id=path.stem,
-        title=str(data.get("title", base.title)),
-        source=str(data.get("source", base.source)),
+        file=path.name,
+        title=_text(data.get("title"), f"{path.name}: title") or _title(base, path),
+        source=_text(data.get("source"), f"{path.name}: source") or base.source,
         recipe=_read_recipe(str(data["recipe"]), path) if "recipe" in data else base.recipe,
         changes=(
             *base.changes,
@@ -64,7 +67,7 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
             ),
         ),
         variants=variants,
-        claims=(*base.claims, *claims),
+        claims=_read_claims(data.get("claims"), base, variants, path),
         metrics=_read_metrics(data["metrics"], path) if "metrics" in data else base.metrics,
         classes=_read_classes(data["classes"], path) if "classes" in data else base.classes,
         protocol=check_protocol(data["protocol"], f"{path.name}: protocol")
@@ -73,12 +76,21 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
     )
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """What a file says as a mapping. Raises UserError, also for one that says nothing."""
+    with suppress(OSError):  # what cannot be read is refused below
+        lines = [line.strip() for line in path.read_bytes().splitlines()]
+        if all(not line or line.startswith(b"#") for line in lines):
+            raise UserError(f"{path.name}: the file is empty; write into it, such as base: ladder")
+    return read_yaml(path)
+
+
 def load_profile(name: str) -> Profile:
     """A profile that comes with the package, or a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"no profile {name!r}; {did_you_mean(name, shipped_profiles())}")
-    data = read_yaml(path)
+    data = read_document(path)
     base = Profile(path.stem, "")
     if "base" in data:
         name = str(data.pop("base"))
@@ -152,7 +164,7 @@ def _base_study(data: Mapping[str, Any], path: Path, seen: tuple[Path, ...]) -> 
     if "base" not in data:
         if "recipe" not in data:
             raise UserError(f"{path.name}: give recipe: NAME, or base: STUDY to extend a study")
-        return Study(id="", title=path.stem, recipe="", variants={})
+        return Study(id="", title="", recipe="", variants={})
     name = str(data["base"])
     if name.endswith((".yaml", ".yml")):
         return load_study(beside(path, name), seen)
@@ -160,6 +172,11 @@ def _base_study(data: Mapping[str, Any], path: Path, seen: tuple[Path, ...]) -> 
         return load_study(name, seen)
     except UserError as error:
         raise UserError(f"{path.name}: base: {error}") from None
+
+
+def _title(base: Study, path: Path) -> str:
+    """What a study without a title is called, which is not its base's."""
+    return f"{path.name}, on {base.title}" if base.title else path.stem
 
 
 def _read_recipe(name: str, path: Path) -> str:
@@ -190,56 +207,108 @@ def _read_classes(count: Any, path: Path) -> int:
 
 
 def _read_variants(data: Mapping[str, Any], base: Study, path: Path) -> dict[str, Variant]:
-    own = {f.name for f in fields(Variant)} - {"id", "changes", "start"}
+    """The file's own variants in its order, each read after the one that it starts at."""
+    bodies = {name: _mapping(body, f"{path.name}: variants.{name}") for name, body in data.items()}
     found: dict[str, Variant] = {}
-    for name, body in data.items():
-        where = f"{path.name}: variants.{name}"
-        body = _mapping(body, where)
-        start = str(body.pop("from")) if "from" in body else None
-        known = {**base.variants, **found}
-        if start is not None and start not in known:
+    for name in _starts_first(bodies, base, path):
+        start = _start_of(bodies[name])
+        first = {**base.variants, **found}[start] if start else Variant(id="")
+        found[name] = _read_variant(name, bodies[name], first, path)
+    return {name: found[name] for name in bodies}
+
+
+def _starts_first(
+    bodies: Mapping[str, Mapping[str, Any]], base: Study, path: Path
+) -> dict[str, None]:
+    """The variants' names, each after the one that it starts at. Raises UserError for a start that
+    does not exist, and for variants that start at each other.
+    """
+    ordered: dict[str, None] = {}
+    for name in bodies:
+        chain = [name]
+        while (start := _start_of(bodies[chain[-1]])) in bodies and start not in ordered:
+            if start == chain[-1] and start in base.variants:
+                break  # the base's variant of this name, changed
+            if start in chain:
+                circle = " → ".join([*chain[chain.index(start) :], start])
+                raise UserError(
+                    f"{path.name}: variants.{start}.from: these start at each other: {circle}; "
+                    "let one start elsewhere"
+                )
+            chain.append(start)
+        known = {**base.variants, **bodies}
+        if start and start not in known:
             raise UserError(
-                f"{path.name}: variants.{name}.from: unknown variant {start!r}; "
+                f"{path.name}: variants.{chain[-1]}.from: unknown variant {start!r}; "
                 f"{did_you_mean(start, known)}"
             )
-        first = known[start] if start is not None else Variant(id="")
-        if first.unpublished:
-            raise UserError(f"{where}.from: {start!r} is an unpublished network; start elsewhere")
-        described = {k: body.pop(k) for k in list(body) if k in own}
-        if described.get("unpublished") and (body or start):
+        ordered |= dict.fromkeys(reversed(chain))
+    return ordered
+
+
+def _start_of(body: Mapping[str, Any]) -> str:
+    """The name of the variant that this one starts at; empty for the study's base."""
+    return str(body["from"]) if "from" in body else ""
+
+
+def _read_variant(name: str, body: Mapping[str, Any], first: Variant, path: Path) -> Variant:
+    """One variant, as a difference from `first`."""
+    where = f"{path.name}: variants.{name}"
+    _check_variant_keys(body, where)
+    own = {key: value for key, value in body.items() if key in VARIANT_KEYS}
+    changes = {key: value for key, value in body.items() if key not in VARIANT_KEYS}
+    texts = {key: _text(own.get(key), f"{where}.{key}") for key in TEXTS}
+    if first.unpublished:
+        raise UserError(f"{where}.from: {first.id!r} is an unpublished network; start elsewhere")
+    if texts["unpublished"] and (changes or "from" in own):
+        raise UserError(
+            f"{where}: an unpublished network has no recipe; leave out "
+            f"{', '.join(changes) or 'from'}, or 'unpublished'"
+        )
+    protocol, times, full_size = (f"{where}.{key}" for key in ("protocol", "times", "full_size"))
+    larger = Changes(_mapping(own.get("full_size"), full_size), where, path.parent)
+    return Variant(
+        id=name,
+        changes=(*first.changes, Changes(changes, where, path.parent)),
+        times={**first.times, **_factors(_mapping(own.get("times"), times), times)},
+        paper=_read_paper(own.get("paper"), f"{where}.paper"),
+        full_size=(*first.full_size, larger),
+        start=_start_of(own),
+        protocol=check_protocol(own["protocol"], protocol) if "protocol" in own else first.protocol,
+        **texts,
+    )
+
+
+def _check_variant_keys(body: Mapping[str, Any], where: str) -> None:
+    """Raise UserError for a key that is neither a variant's own nor begins at a recipe's field."""
+    recipes = {f.name for f in fields(Recipe)}
+    for key in body:
+        first = key.partition(".")[0]
+        if key not in VARIANT_KEYS and first not in recipes:
+            hint = did_you_mean(first, VARIANT_KEYS | recipes)
+            raise UserError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def _read_paper(data: Any, where: str) -> dict[str, PaperValue]:
+    """The printed numbers by metric."""
+    found = {}
+    for metric, value in _mapping(data, where).items():
+        if metric not in METRICS:
+            raise UserError(f"{where}: unknown metric {metric!r}; {did_you_mean(metric, METRICS)}")
+        if isinstance(value, int | float):
             raise UserError(
-                f"{where}: an unpublished network has no recipe; leave out "
-                f"{', '.join(body) or 'from'}, or 'unpublished'"
+                f"{where}.{metric}: {value!r} has no source; say where it is printed, such as "
+                f'{{value: {value}, source: "table 2"}}'
             )
-        described["protocol"] = (
-            check_protocol(described["protocol"], f"{where}.protocol")
-            if "protocol" in described
-            else first.protocol
-        )
-        described["times"] = {
-            **first.times,
-            **_factors(_mapping(described.get("times"), f"{where}.times"), f"{where}.times"),
-        }
-        described["paper"] = {
-            metric: _typed(PaperValue, value, f"{path.name}: variants.{name}.paper.{metric}")
-            for metric, value in _mapping(described.get("paper"), f"{where}.paper").items()
-        }
-        for metric in described["paper"]:
-            if metric not in METRICS:
-                raise UserError(
-                    f"{where}.paper: unknown metric {metric!r}; {did_you_mean(metric, METRICS)}"
-                )
-        full_size = Changes(
-            _mapping(described.pop("full_size", None), f"{where}.full_size"), where, path.parent
-        )
-        found[name] = Variant(
-            id=name,
-            changes=(*first.changes, Changes(body, where, path.parent)),
-            full_size=(*first.full_size, full_size),
-            start=start or "",
-            **described,
-        )
+        found[metric] = _typed(PaperValue, value, f"{where}.{metric}")
     return found
+
+
+def _text(value: Any, where: str) -> str:
+    """What is to be read by people; nothing is an empty one."""
+    if value is not None and not isinstance(value, str):
+        raise UserError(f'{where}: {value!r} must be text; put it in quotes: "{value}"')
+    return value or ""
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
@@ -265,6 +334,18 @@ def _factors(values: Mapping[str, Any], where: str) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             raise UserError(f"{where}.{key}: {value!r} must be a factor above 0, such as 0.65")
     return dict(values)
+
+
+def _read_claims(
+    data: Any, base: Study, variants: Mapping[str, Variant], path: Path
+) -> tuple[Claim, ...]:
+    """The base's claims and the file's. An id stands for one: by it a claim finds its runs."""
+    own = [_read_claim(c, i, variants, path) for i, c in enumerate(_list(data, path))]
+    claims = (*base.claims, *own)
+    for name, count in Counter(claim.id for claim in claims).items():
+        if count > 1:
+            raise UserError(f"{path.name}: claims: two have the id {name!r}; give one another id")
+    return claims
 
 
 def _read_claim(data: Any, index: int, variants: Mapping[str, Variant], path: Path) -> Claim:

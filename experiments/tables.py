@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from experiments import statistics
 from experiments.claims import Judgement, judge
 from experiments.compose import from_tree
-from experiments.counting import counts
+from experiments.counting import as_trained, counts
 from experiments.durations import duration
 from experiments.errors import UserError
 from experiments.grid import collect
 from experiments.provenance import trained_on
-from experiments.recipe import run_id
+from experiments.recipe import Recipe, run_id
 from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values
 from experiments.study import COUNTED, Cell, Metric, PaperValue, Study, Variant, variant_tree
@@ -91,10 +91,10 @@ def make_report(
     variant, for a caller that has them already.
     """
     results = collect(cells, store)
-    chosen = {c.variant for c in cells}
+    chosen = {c.variant: c.recipe for c in cells}
     is_whole = len(chosen) == len(study.published)
     rows = tuple(
-        _row(study, v, results.get(v.id, {}), (counted or {}).get(v.id))
+        _row(study, v, chosen.get(v.id), results.get(v.id, {}), (counted or {}).get(v.id))
         for v in study.variants.values()
         if v.id in chosen or (v.unpublished and is_whole)
     )
@@ -145,23 +145,27 @@ def noise(results: Mapping[str, Mapping[int, Result]], metric: str) -> float | N
 
 
 def _row(
-    study: Study, variant: Variant, results: Mapping[int, Result], full: Complexity | None
+    study: Study,
+    variant: Variant,
+    recipe: Recipe | None,
+    results: Mapping[int, Result],
+    full: Complexity | None,
 ) -> Row:
-    if variant.unpublished:
+    if recipe is None:  # its network is unpublished
         return Row(variant, {}, (), None, None, None)
     if full is None:
-        recipe = from_tree(variant_tree(study, variant, None), origin=study.id)
-        full = counts(recipe, study.classes)
+        full_recipe = from_tree(variant_tree(study, variant, None), origin=study.origin)
+        full = counts(full_recipe, study.classes)
     found = {m: list(metric_values(results, m).values()) for m in study.metrics}
-    any_result = next(iter(results.values()), None)
+    small = next(iter(results.values()), None) or counts(*as_trained(recipe))
     octaves = dict.fromkeys(k for r in results.values() for k in r.metrics if "AP_" in k)
     return Row(
         variant=variant,
         measured={m: estimate(values) for m, values in found.items() if values},
         runs=tuple(r.run_id for r in results.values()),
         full=full,
-        small_macs_b=any_result.macs_b if any_result else None,
-        small_params_m=any_result.params_m if any_result else None,
+        small_macs_b=small.macs_b,
+        small_params_m=small.params_m,
         octaves={
             k: estimate([r.metrics[k] for r in results.values() if k in r.metrics]).mean
             for k in octaves

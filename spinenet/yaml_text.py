@@ -1,8 +1,8 @@
 """YAML from strangers: plain data or one clear complaint, never code and never a bomb.
 
-PyYAML's safe loader makes no objects. What it lets through is refused here: aliases that unfold to
-billions of values or into themselves, nesting that no reader gets through, and the numbers and
-dates that Python itself refuses.
+PyYAML's safe loader makes no objects. What it lets through is refused here: a key given twice,
+aliases that unfold to billions of values or into themselves, nesting that no reader gets through,
+and the numbers and dates that Python itself refuses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class YamlError(ValueError):
 def parse(text: str) -> Any:
     """The data in `text`. Raises YamlError."""
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
@@ -35,6 +35,23 @@ def parse(text: str) -> Any:
         raise YamlError(f"a value cannot be read: {error}") from None
     _Weight().of(data, 0)
     return data
+
+
+class StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which by itself keeps the last of two equal keys and says nothing."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping as it is written, before `<<` brings in keys that may be given again."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name = key.value
+            if isinstance(name, str) and name in lines:
+                problem = f"the key {name!r} is there already, at line {lines[name]}; rename one"
+                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+            if isinstance(name, str):  # the keys of this project are; another is refused later
+                lines[name] = key.start_mark.line + 1
+        return node
 
 
 class _Weight:

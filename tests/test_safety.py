@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from datamodules.errors import DataError
 from datamodules.unpacking import unpack
@@ -23,7 +24,7 @@ from experiments.resuming import refuse_foreign
 from experiments.weights import read_weights
 from spinenet import genotype as genotypes
 from spinenet.genotype import GenotypeError
-from spinenet.yaml_text import YamlError, parse
+from spinenet.yaml_text import StrictLoader, YamlError, parse
 
 ROOT = Path(__file__).parents[1]
 CODE = [
@@ -82,7 +83,9 @@ def test_yaml_is_read_in_one_place_and_safely():
         for path, call in calls()
         if ast.unparse(call.func).startswith("yaml.") and "load" in ast.unparse(call.func)
     ]
-    assert readers == [("spinenet/yaml_text.py", "yaml.safe_load")]
+    assert readers == [("spinenet/yaml_text.py", "yaml.load")]
+    assert issubclass(StrictLoader, yaml.SafeLoader)
+    assert StrictLoader.yaml_constructors is yaml.SafeLoader.yaml_constructors
 
 
 def test_archives_are_unpacked_in_one_place():
@@ -152,6 +155,7 @@ LAUGHS = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
         ("a: " + "[" * 60 + "]" * 60, "nested more than 40 deep"),
         ("a: " + "9" * 5000, "a value cannot be read"),
         ("a: 2001-99-99", "a value cannot be read"),
+        ("b: {a: 1,\n  a: 2}", "line 2: the key 'a' is there already, at line 1; rename one"),
     ],
 )
 def test_yaml_from_a_stranger_is_refused_in_a_line(text, said, tmp_path):
@@ -170,6 +174,14 @@ def test_yaml_from_a_stranger_is_refused_in_a_line(text, said, tmp_path):
         assert len(str(caught.value)) < 150_000
         assert "\n" not in str(caught.value).replace(text, "")
     assert not (tmp_path / "went-off").exists()
+
+
+def test_what_a_merged_mapping_says_may_be_said_again():
+    assert parse("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}") == {
+        "a": {"x": 1, "y": 2},
+        "b": {"x": 3, "y": 2},
+        "c": {"x": 3, "y": 4},
+    }
 
 
 def test_aliases_that_unfold_to_little_are_welcome():

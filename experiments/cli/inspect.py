@@ -81,7 +81,11 @@ def check(
         if not part["difference"]:
             console.print("  no difference")
         for key, (before, after) in part["difference"].items():
-            console.print(f"  {key}: {before} → {after}", highlight=False)
+            console.print(f"  {key}: {before} → {after}", highlight=False, markup=False)
+        for key, values in part.get("full_difference", {}).items():
+            told = "no difference" if values is None else f"{values[0]} → {values[1]}"
+            line = f"  at the paper's size: {key}: {told}"
+            console.print(line, highlight=False, markup=False)
     for name, reason in report.get("unpublished", {}).items():
         console.print(f"\n[bold]{name}[/] is not run: {reason}", highlight=False)
     console.print()

@@ -21,7 +21,11 @@ def register(app: typer.Typer) -> None:
 
 def show(
     model: Annotated[
-        str, typer.Argument(help="A model (spinenet-96), a genotype, or a genotype's YAML file.")
+        str,
+        typer.Argument(
+            help="A model (spinenet-96), a genotype or its YAML file, or a study's variant as "
+            "STUDY:VARIANT or FILE:VARIANT."
+        ),
     ],
     other: Annotated[
         str | None, typer.Option("--diff", help="Another one: show only what differs.")

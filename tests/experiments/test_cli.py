@@ -125,6 +125,29 @@ def test_check_shows_the_difference_and_the_multiply_adds(run, tmp_path):
     assert (parts["wide"]["own"], parts["spinenet-49"]["own"]) == ("yes", "inherited")
 
 
+def test_check_says_where_the_paper_size_differs_otherwise(run, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "base: ladder\nvariants:\n"
+        "  wide: {from: spinenet-49, model.backbone.width: 0.35}\n"
+        "  wider: {from: spinenet-49, times: {model.backbone.width: 1.4}}\n"
+        "  quarter: {from: spinenet-49, model.backbone: {width: 1.0, endpoint_filters: 128}}\n"
+    )
+    code, out, _ = run("check", str(file), "--json")
+    told = {p["variant"]: p["full_difference"] for p in json.loads(out)["variants"]}
+    assert code == 0
+    assert told["wide"] == {"model.backbone.width": [1.0, 0.35]}
+    assert told["wider"] == {"model.backbone.width": [1.0, 1.4]}
+    assert told["quarter"] == {
+        "model.backbone.width": None,
+        "model.backbone.endpoint_filters": [256, 128],
+    }
+    assert told["r0-sp53"] == {}
+    _, out, _ = run("check", str(file))
+    assert "at the paper's size: model.backbone.width: 1.0 → 0.35" in out
+    assert "at the paper's size: model.backbone.width: no difference" in out
+
+
 def test_only_the_new_variant_runs_beside_the_old_rows(run, smoke_grid, tmp_path):
     _, _, store = smoke_grid
     file = tmp_path / "mine.yaml"

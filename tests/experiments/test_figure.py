@@ -48,6 +48,34 @@ def test_each_variant_has_its_mean_its_interval_and_its_multiply_adds(ladder):
     assert counted == [row.full.macs_b for row in ladder.rows]
 
 
+def test_what_is_printed_stands_open_beside_what_is_measured(ladder):
+    left, right = figure(ladder).axes
+    for axes, metric, look in ((left, "AP", "none"), (right, "macs_b", "#e69f00")):
+        (marks,) = [line for line in axes.lines if line.get_label() == "printed"]
+        printed = [(p.value, i) for i, row in enumerate(ladder.rows) if (p := row.paper(metric))]
+        assert list(zip(*marks.get_data(), strict=True)) == printed
+        assert marks.get_markerfacecolor() == look
+    legend = {text.get_text() for text in left.get_legend().get_texts()}
+    assert legend == {"measured", "printed"}
+
+
+def test_a_variant_that_has_not_run_keeps_its_line_and_says_so(ladder, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "base: ladder\nvariants:\n"
+        "  wider: {from: spinenet-49, times: {model.backbone.width: 1.4}}\n"
+        "  fish: {unpublished: its connections, paper: {AP: {value: 37.5, source: table}}}\n"
+    )
+    study, profile = load_study(str(file)), load_profile("embedded")
+    grid = cells(study, Selection(profile=profile, seeds=1))
+    left, right = figure(make_report(study, grid, Store(STORED))).axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert names[-3:] == ["+ scaling (SpineNet-96)", "wider", "fish"]
+    told = {text.get_position()[1]: text.get_text() for text in left.texts}
+    assert told == {5: "not run", 6: "unpublished"}
+    assert [bar.get_width() > 0 for bar in right.containers[0]] == [True] * 6 + [False]
+
+
 def test_a_study_without_runs_says_so(ladder):
     with pytest.raises(UserError, match="ladder: no run of profile embedded to draw"):
         figure(replace(ladder, rows=tuple(replace(row, measured={}) for row in ladder.rows)))

@@ -83,6 +83,33 @@ def test_a_genotype_of_ones_own_is_shown_and_drawn(run, tmp_path: Path):
     assert picture.read_text().startswith("<?xml")
 
 
+def test_a_variant_of_a_study_is_shown_and_drawn(run, tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "base: ladder\nvariants:\n"
+        "  chain:\n    from: spinenet-49\n    title: a chain\n"
+        "    model.backbone.genotype: {base: spinenet-49, derive: [sequential]}\n"
+        "    times: {model.backbone.width: 0.5}\n"
+        "  fish: {unpublished: its connections were not released}\n"
+    )
+    code, out, _ = run("show", f"{file}:chain", "--json")
+    facts = json.loads(out)
+    rows = {row["block"]: row for row in facts["rows"]}
+    assert code == 0
+    assert (facts["name"], facts["side"]) == ("a chain", 640)
+    assert (rows[14]["parents"], rows[14]["channels"]) == ([13], 512)
+    picture = tmp_path / "chain.svg"
+    assert run("show", f"{file}:chain", "-o", picture)[0] == 0
+    assert "a chain" in picture.read_text()
+    assert run("show", "ladder:spinenet-96", "--diff", f"{file}:chain")[0] == 0
+    assert run("show", "ladder:r50-fpn", "--json")[0] == 0
+    for variant, told in (("chian", "did you mean 'chain'"), ("fish", "its connections were not")):
+        code, _, err = run("show", f"{file}:{variant}")
+        assert code == 2
+        assert err.startswith("error: mine.yaml: ")
+        assert told in err
+
+
 def test_a_difference_lists_only_the_blocks_that_differ(run, tmp_path: Path):
     mine = genotypes.load("spinenet-49")
     blocks = (*mine.blocks[:-1], replace(mine.blocks[-1], parents=(12, 13)))
@@ -122,6 +149,9 @@ def test_models_of_one_graph_differ_in_their_scaling(run):
         (("spinenet-94",), "did you mean 'spinenet-"),
         (("SPINENET-49S",), "did you mean 'spinenet-49s'"),
         (("spinenet49s, As Printed",), "did you mean 'spinenet-49s-printed'"),
+        (("classification:r50",), "'r50' is a ResNet without a neck"),
+        (("laddr:r50-fpn",), "did you mean 'ladder'"),
+        (("nowhere.yaml:a",), "nowhere.yaml: no such file"),
         (("nowhere.yaml",), "no genotype file nowhere.yaml"),
         (("r50-fpn", "-o", "x.svg"), "a ResNet has no genotype"),
         (("spinenet-49", "--diff", "r50-fpn"), "a ResNet has no genotype"),

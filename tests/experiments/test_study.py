@@ -140,6 +140,12 @@ def test_the_base_studys_cells_are_the_same_runs(tmp_path):
             "variants.a.paper.AP: .*a printed number needs its source, such as 'table 2'",
         ),
         (
+            "base: ladder\nvariants:\n  a: {paper: {AP: 41}}\n",
+            r"mine.yaml: variants.a.paper.AP: 41 has no source; .* {value: 41, source: .table 2.}",
+        ),
+        ("", "mine.yaml: the file is empty; write into it"),
+        ("# later\n\n", "mine.yaml: the file is empty; write into it"),
+        (
             "base: ladder\nprotocol: D\n",
             "mine.yaml: protocol: unknown protocol 'D'; known: A, B, C",
         ),
@@ -168,6 +174,99 @@ def test_a_misspelt_override_names_the_variant(tmp_path):
     study = load_study(write(tmp_path, "base: ladder\nvariants:\n  a: {model.backbone.widht: 2}\n"))
     with pytest.raises(UserError, match=r"mine.yaml: variants.a: .*'widht'.*'width'"):
         variant_tree(study, study.variants["a"], None)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("form", "from"),
+        ("tims", "times"),
+        ("papr", "paper"),
+        ("titel", "title"),
+        ("protocoll", "protocol"),
+        ("fullsize", "full_size"),
+        ("paper.AP", "paper"),
+        ("modle.backbone.width", "model"),
+    ],
+)
+def test_a_misspelt_key_of_a_variant_is_answered_with_a_variants_keys(tmp_path, key, meant):
+    told = f"mine.yaml: variants.a: unknown key '{key}'; did you mean '{meant}'[?] known: .*, from,"
+    with pytest.raises(UserError, match=told):
+        load_study(write(tmp_path, f"base: ladder\nvariants:\n  a: {{{key}: x}}\n"))
+
+
+@pytest.mark.parametrize("value", ["0.75", "[a, b]", "2020-06-14", "yes"])
+@pytest.mark.parametrize("key", ["title", "why", "unpublished"])
+def test_what_people_read_must_be_text(tmp_path, key, value, run):
+    file = write(tmp_path, f"base: ladder\nvariants:\n  a: {{train.epochs: 9, {key}: {value}}}\n")
+    code, _, err = run("check", file)
+    assert code == 2
+    assert f"mine.yaml: variants.a.{key}: " in err
+    assert "must be text; put it in quotes" in err
+    with pytest.raises(UserError, match=r"mine.yaml: title: .* must be text"):
+        load_study(write(tmp_path, f"base: ladder\ntitle: {value}\n"))
+
+
+CLAIM = "  - {id: ID, text: t, a: r50-fpn, b: r0-sp53, relation: greater, source: s}\n"
+
+
+@pytest.mark.parametrize("ids", [("x", "x"), ("scaling",)])  # the ladder has `scaling`
+def test_two_claims_of_one_id_are_refused(tmp_path, ids):
+    claims = "".join(CLAIM.replace("ID", name) for name in ids)
+    told = f"mine.yaml: claims: two have the id '{ids[0]}'; give one another id"
+    with pytest.raises(UserError, match=told):
+        load_study(write(tmp_path, f"base: ladder\nclaims:\n{claims}"))
+
+
+def test_a_variant_may_start_at_one_further_below(tmp_path):
+    text = (
+        "base: ladder\nvariants:\n"
+        "  c: {from: b, train.epochs: 99}\n"
+        "  b: {from: a, times: {model.backbone.width: 2}}\n"
+        "  a: {from: spinenet-49, model.backbone.block_repeats: 3}\n"
+    )
+    study = load_study(write(tmp_path, text))
+    assert list(study.variants)[-3:] == ["c", "b", "a"]
+    recipe = from_tree(variant_tree(study, study.variants["c"], None), origin="mine")
+    backbone = recipe.model.backbone
+    assert (backbone.width, backbone.block_repeats, recipe.train.epochs) == (2.0, 3, 99)
+
+
+def test_a_variant_of_the_base_may_be_changed_and_started_at(tmp_path):
+    text = (
+        "base: ladder\nvariants:\n"
+        "  spinenet-49: {from: spinenet-49, train.epochs: 99}\n"
+        "  wider: {from: spinenet-49, times: {model.backbone.width: 2}}\n"
+    )
+    study = load_study(write(tmp_path, text))
+    recipe = from_tree(variant_tree(study, study.variants["wider"], None), origin="mine")
+    assert (recipe.model.backbone.width, recipe.train.epochs) == (2.0, 99)
+
+
+@pytest.mark.parametrize(
+    ("text", "circle"),
+    [
+        ("  a: {from: a}\n", "a → a"),
+        ("  a: {from: b}\n  b: {from: c}\n  c: {from: b}\n", "b → c → b"),
+    ],
+)
+def test_variants_that_start_at_each_other_are_refused(tmp_path, text, circle):
+    told = f"these start at each other: {circle}; let one start elsewhere"
+    with pytest.raises(UserError, match=told):
+        load_study(write(tmp_path, f"base: ladder\nvariants:\n{text}"))
+
+
+def test_two_variants_of_one_name_are_refused_with_both_lines(tmp_path):
+    text = "base: ladder\nvariants:\n  wider: {train.epochs: 3}\n  wider: {train.epochs: 4}\n"
+    told = r"mine.yaml: not valid YAML at line 4: the key 'wider' is there already, at line 3"
+    with pytest.raises(UserError, match=told):
+        load_study(write(tmp_path, text))
+
+
+def test_a_study_without_a_title_is_not_called_as_its_base(tmp_path):
+    study = load_study(write(tmp_path, FOUR_LINES))
+    assert study.title == f"mine.yaml, on {load_study('ladder').title}"
+    assert load_study(write(tmp_path, "title: Mine\n" + FOUR_LINES)).title == "Mine"
 
 
 def test_unknown_names_suggest_the_nearest():
@@ -264,7 +363,7 @@ def test_factors_act_on_what_the_profile_has(tmp_path):
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        ("model.backbone.widht: 2", "mine: variants.a.times: .*unknown key 'widht'.*'width'"),
+        ("model.backbone.widht: 2", "mine.yaml: variants.a.times: .*unknown key 'widht'.*'width'"),
         ("train.epochs: 0.3", "train.epochs: 2 times 0.3 is 0.6, and it must be a whole number"),
         ("optim.name: 2", "optim.name: 'adamw' is not a number to multiply"),
     ],
@@ -308,7 +407,9 @@ def test_two_variants_of_one_recipe_are_refused_with_both_names(tmp_path, run):
     )
     file = write(tmp_path, text)
     selection = Selection(profile=load_profile("embedded"), seeds=2)
-    message = "mine: variants 'spinenet-49' and 'mine' are the same recipe, in profile 'embedded'"
+    message = (
+        "mine.yaml: variants 'spinenet-49' and 'mine' are the same recipe, in profile 'embedded'"
+    )
     with pytest.raises(UserError, match=message):
         cells(load_study(file), selection)
     code, _, err = run("check", file)

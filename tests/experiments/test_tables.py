@@ -84,11 +84,24 @@ def test_csv_has_a_line_per_number_with_its_runs_and_source(ladder):
     assert (macs["paper"], macs["title"]) == ("265.4", "+ scaling (SpineNet-96)")
 
 
-def test_a_variant_that_was_not_run_has_empty_cells_in_csv(tmp_path):
+def test_a_variant_that_was_not_run_has_its_counts_and_no_accuracy_in_csv(tmp_path):
     study, grid = grid_of("ladder")
     report = tables.make_report(study, grid, Store(tmp_path))
-    rows = csv.DictReader(io.StringIO(to_csv([report])))
-    assert {(r["value"], r["runs"]) for r in rows if r["size"] == "trained"} == {("", "")}
+    rows = [r for r in csv.DictReader(io.StringIO(to_csv([report]))) if r["size"] == "trained"]
+    assert {(r["value"], r["runs"]) for r in rows if r["metric"] == "AP"} == {("", "")}
+    assert all(float(r["value"]) > 0 for r in rows if r["metric"] != "AP")
+
+
+def test_what_a_network_costs_as_trained_is_the_same_before_and_after_it_has_run(tmp_path):
+    study, grid = grid_of("ladder")
+    before = tables.make_report(study, grid, Store(tmp_path)).rows
+    after = tables.make_report(study, grid, Store(COMMITTED)).rows
+    for waiting, row in zip(before, after, strict=True):
+        assert (waiting.runs, len(row.runs)) == ((), 2)
+        counted = (waiting.small_macs_b, waiting.small_params_m)
+        assert counted == pytest.approx((row.small_macs_b, row.small_params_m))
+    cells = tables.metric_table(tables.make_report(study, grid, Store(tmp_path)))[1]
+    assert cells[0] == ["R50-FPN", "", "37.8", "", "0", "187", "1.88"]
 
 
 def test_latex_has_the_tables_with_its_special_characters_escaped(ladder, tmp_path):
