@@ -239,7 +239,7 @@ def caption(report: Report) -> str:
             "paper's is that of its own data: compare the steps, not the levels."
         )
     else:
-        text = f"No run of this study at profile `{report.profile}` in `{report.folder}`."
+        text = f"No run of this study at profile `{report.profile}` is here."
     if report.hours:
         where = " and ".join(f"{name} ({runs})" for name, runs in sorted(report.machines.items()))
         text += f" The runs took {duration(report.hours * 3600)}, added up, on {where}."

@@ -231,9 +231,9 @@ class TestWords:
     def report(self, store: Store, seeds: int = 2) -> tables.Report:
         return tables.make_report(*grid_of("ladder", seeds), store)
 
-    def test_a_study_without_a_run_says_where_none_was_found(self, tmp_path):
+    def test_a_study_without_a_run_says_so(self, tmp_path):
         report = self.report(Store(tmp_path))
-        said = f"No run of this study at profile `embedded` in `{tmp_path}`."
+        said = "No run of this study at profile `embedded` is here."
         assert tables.caption(report) == said
         assert tables.noise_line(report) == "Without runs no claim about AP is judged."
 

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import wandb
 
+from experiments.study import Selection, cells
+from experiments.study_file import load_profile, load_study
+
 pytest.importorskip("wandb_workspaces")
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +71,8 @@ def test_the_workspace_shows_the_studys_runs_with_seeds_together(run, saved):
     assert "workspace: https://wandb.example/team/spinenet" in out
     view = saved["project-view"]
     text = json.dumps(view["spec"])
-    stored = {p.parent.name.rpartition("-")[2] for p in (ROOT / "results" / "embedded").glob("*/*")}
+    study, profile = load_study("ladder"), load_profile("embedded")
+    stored = {cell.run_id for cell in cells(study, Selection(profile=profile, seeds=3))}
     assert len(stored) == 15
     assert all(run_id in text for run_id in stored)
     assert "variant.value.ladder" in text
