@@ -122,8 +122,9 @@ def proxy_markdown(table: Table | None) -> str:
     if table is None or found is None:
         return NO_TABLE
     parts = [
-        f"{found.networks} networks sampled from the spaces and {len(PAPERS)} of the paper, "
-        f"profile `{table.config.profile}`, AP in percent:",
+        f"{len(table.runs)} of the table's {table.config.runs} runs are there: {found.networks} "
+        f"networks sampled from the spaces and {len(PAPERS)} of the paper, profile "
+        f"`{table.config.profile}`, AP in percent:",
         markdown(WORTH_HEADER, worth_rows(found)),
     ]
     if found.standings:

@@ -59,6 +59,13 @@ class TableConfig:
                     f"{name} {getattr(self, name)} must be in 0 to samples, {self.samples}"
                 )
 
+    @property
+    def runs(self) -> int:
+        """Of a table that is whole."""
+        papers = len(PAPERS)
+        again = (self.repeats - 1) * (self.repeated + papers)
+        return self.samples + papers + again + self.longer + papers
+
 
 @dataclass(frozen=True)
 class Run:

@@ -109,6 +109,7 @@ class TestSample:
 
 class TestRuns:
     def test_every_part_has_its_runs(self, planned):
+        assert len(planned.entries) == CONFIG.runs
         parts = Counter((e.part, e.cell.seed) for e in planned.entries)
         papers = len(PAPERS)
         assert parts == {
