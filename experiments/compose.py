@@ -60,6 +60,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {error.strerror}; allow it to be read") from None
     except YamlError as error:
         raise UserError(f"{path}: {error}") from None
+    if data is None:
+        raise UserError(f"{path}: the file says nothing; write into it, such as base: NAME")
     if not isinstance(data, Mapping):
         raise UserError(
             f"{path}: expected a mapping of keys to values, found {type(data).__name__}"

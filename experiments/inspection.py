@@ -7,7 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.compose import Tree, default_tree, difference, from_tree, load_recipe
+from experiments.compose import (
+    Tree,
+    default_tree,
+    difference,
+    from_tree,
+    load_recipe,
+    read_yaml,
+)
 from experiments.counting import as_trained, count_full_size, counts, full_size
 from experiments.errors import UserError
 from experiments.recipe import flatten, to_tree
@@ -20,7 +27,7 @@ from experiments.study import (
     cells,
     variant_tree,
 )
-from experiments.study_file import load_profile, load_study, read_document, shipped_studies
+from experiments.study_file import load_profile, load_study, shipped_studies
 from experiments.tables import markdown, printed, relative
 from spinenet import zoo
 
@@ -134,7 +141,7 @@ def is_study(name: str) -> bool:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         return name in shipped_studies()
-    data = read_document(path)
+    data = read_yaml(path)
     return bool(STUDY_KEYS & set(data)) or data.get("base") in shipped_studies()
 
 
@@ -145,7 +152,7 @@ def check_study(name: str, profile_name: str) -> dict[str, Any]:
     study, profile = load_study(name), load_profile(profile_name)
     cells(study, Selection(profile=profile, seeds=1), without_data=True)  # refuses what cannot run
     own = set(
-        (read_document(Path(name)).get("variants") or {})
+        (read_yaml(Path(name)).get("variants") or {})
         if name.endswith((".yaml", ".yml"))
         else study.variants
     )

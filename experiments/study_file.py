@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -43,7 +42,7 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
     if path.resolve() in seen:
         raise UserError(f"{path.name}: base: the study is its own base; name another one")
     seen = (*seen, path.resolve())
-    data = read_document(path)
+    data = read_yaml(path)
     for key in data:
         if key not in STUDY_KEYS:
             raise UserError(f"{path.name}: unknown key {key!r}; {did_you_mean(key, STUDY_KEYS)}")
@@ -76,21 +75,12 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
     )
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """What a file says as a mapping. Raises UserError, also for one that says nothing."""
-    with suppress(OSError):  # what cannot be read is refused below
-        lines = [line.strip() for line in path.read_bytes().splitlines()]
-        if all(not line or line.startswith(b"#") for line in lines):
-            raise UserError(f"{path.name}: the file is empty; write into it, such as base: ladder")
-    return read_yaml(path)
-
-
 def load_profile(name: str) -> Profile:
     """A profile that comes with the package, or a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"no profile {name!r}; {did_you_mean(name, shipped_profiles())}")
-    data = read_document(path)
+    data = read_yaml(path)
     base = Profile(path.stem, "")
     if "base" in data:
         name = str(data.pop("base"))

@@ -35,8 +35,8 @@ MEANINGS: dict[Status, str] = {
     "replicated": "the claim held where it was tried, beyond the noise over seeds",
     "contradicted": "the opposite of the claim holds, by counting or beyond the noise over seeds",
     "inconclusive": "tried, and the runs cannot tell",
-    "not attempted": "could be tried; the last column says at what price",
-    "cannot be settled": "no run of this suite could; the last column says why",
+    "not attempted": "could be tried, at the price that is named",
+    "cannot be settled": "no run of this suite could, for the reason that is named",
 }
 HEADER = ["what", "quantity", "printed", "status", "found", "why, or at what price"]
 

@@ -143,8 +143,9 @@ def test_the_base_studys_cells_are_the_same_runs(tmp_path):
             "base: ladder\nvariants:\n  a: {paper: {AP: 41}}\n",
             r"mine.yaml: variants.a.paper.AP: 41 has no source; .* {value: 41, source: .table 2.}",
         ),
-        ("", "mine.yaml: the file is empty; write into it"),
-        ("# later\n\n", "mine.yaml: the file is empty; write into it"),
+        ("", "mine.yaml: the file says nothing; write into it"),
+        ("null", "mine.yaml: the file says nothing; write into it"),
+        ("# later\n\n", "mine.yaml: the file says nothing; write into it"),
         (
             "base: ladder\nprotocol: D\n",
             "mine.yaml: protocol: unknown protocol 'D'; known: A, B, C",
