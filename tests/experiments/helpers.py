@@ -1,14 +1,15 @@
-"""Running small grids inside a test."""
+"""Small grids run inside a test, and the stored runs that tests start from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from experiments.compose import Changes
 from experiments.executors import local, run_cells
 from experiments.grid import make_plan, paper_values
 from experiments.runtime import Runtime
-from experiments.store import Store
+from experiments.store import Result, Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile
 
@@ -35,3 +36,10 @@ def run_grid(study: Study, grid: list[Cell], store: Store) -> list[tuple[str, st
 
     run_cells(local, missing, store, runtimes, 2, watch)
     return events
+
+
+def of_ladder(store: Store) -> Iterator[Result]:
+    """The results of a store that were made for the ladder, by name."""
+    for result in store.results():
+        if any(entry.startswith("ladder/") for entry in result.cells):
+            yield result

@@ -22,6 +22,7 @@ from experiments.recipe import Recipe
 from experiments.store import Failure, Store, write_failure, write_result
 from experiments.study import Cell
 from experiments.subprocesses import environment
+from tests.experiments.helpers import of_ladder
 
 COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
 QUICK = Pace(beat_s=0.05, stale_s=0.6)
@@ -253,7 +254,7 @@ def test_a_worker_waits_for_a_run_of_another_and_takes_it_when_that_dies(tmp_pat
 
 
 def test_a_worker_waits_until_another_has_finished(tmp_path):
-    result = next(Store(COMMITTED).results())
+    result = next(of_ladder(Store(COMMITTED)))
     cell, store = Cell("s", "p", "v", 0, Recipe(), result.run_id), Store(tmp_path)
     folder = tmp_path / f"{cell.recipe.name}-{cell.run_id}"
     with lock(folder):

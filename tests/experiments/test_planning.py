@@ -26,14 +26,14 @@ from experiments.recipe import Recipe
 from experiments.store import Failure, Result, Store, write_failure
 from experiments.study import Cell, Claim, Selection, Study, Variant, cells, own_source
 from experiments.study_file import load_profile, load_study, shipped_studies
-from tests.experiments.helpers import smoke_cells
+from tests.experiments.helpers import of_ladder, smoke_cells
 
 COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
 
 
 def measured_store(root: Path, **facts: Any) -> Store:
     """One run of this machine with these facts."""
-    known = next(Store(COMMITTED).results())
+    known = next(of_ladder(Store(COMMITTED)))
     here = {"processor": processor(), "gpu": None}
     result: Result = replace(known, environment=here, **facts)
     (root / f"run-{result.run_id}").mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_runs_of_other_machines_and_of_seconds_set_no_price(tmp_path):
     assert len(measured_speeds(measured_store(tmp_path / "a", train_seconds=60.0))) == 1
     assert measured_speeds(measured_store(tmp_path / "b", train_seconds=1.0)) == []
     other = {"processor": "another", "gpu": None}
-    known = next(Store(COMMITTED).results())
+    known = next(of_ladder(Store(COMMITTED)))
     folder = tmp_path / "c" / f"run-{known.run_id}"
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(asdict(replace(known, environment=other))))

@@ -17,9 +17,10 @@ from experiments.planning import planned_rows, status_rows
 from experiments.store import Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile, load_study
+from tests.experiments.helpers import of_ladder
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = ROOT / "results" / "embedded"  # the ladder's grid, complete
+COMMITTED = ROOT / "results" / "embedded"  # with the ladder's grid, complete
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "wandb"}
 HEAVY |= {"scipy", "sklearn", "matplotlib"}
 SEEDS = 400  # times five variants: two thousand runs
@@ -95,7 +96,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Selection,
     study, profile = load_study("ladder"), load_profile("embedded")
     selection = Selection(profile=profile, seeds=SEEDS)
     grid, root = cells(study, selection), tmp_path_factory.mktemp("runs")
-    known = next(Store(COMMITTED).results())
+    known = next(of_ladder(Store(COMMITTED)))
     for cell in grid:
         folder = root / f"{cell.recipe.name}-{cell.run_id}"
         folder.mkdir()
