@@ -87,6 +87,9 @@ def speed(
     into: Annotated[
         Path | None, typer.Option("--into", help="Replace the block of speeds in a Markdown file.")
     ] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Draw how a step grows: .svg or .png.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what bench measured before, or write it into a document.
@@ -97,8 +100,12 @@ def speed(
     from experiments.bench.record import read_all
 
     records = list(read_all(folder))
+    if figure is not None:
+        _draw_growth(records, figure)
     if into is not None:
         report.write_into(into, records)
+    elif figure is not None:
+        return
     elif as_json:
         typer.echo(json.dumps([asdict(record) for record in records], indent=1))
     else:
@@ -154,6 +161,18 @@ def _print(record: Record) -> None:
     skipped = [f"{one.name}: skipped: {one.reason}" for one in record.skipped]
     for note in [*report.notes(record), *skipped]:
         console.print(note, style="dim", markup=False)
+
+
+def _draw_growth(records: list[Record], path: Path) -> None:
+    from experiments.bench.growth import figure
+    from experiments.cli.render import save_figure
+    from experiments.errors import UserError
+
+    grown = [record for record in records if record.benchmark == "growth"]
+    if not grown:
+        raise UserError("--figure: growth was not measured; `spinenet bench growth` does")
+    save_figure(figure(grown[0]), path)
+    typer.echo(f"drawn to {path}")
 
 
 def _draw(record: Record, path: Path) -> None:

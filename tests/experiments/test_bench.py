@@ -217,6 +217,15 @@ def test_the_page_of_speeds_is_that_of_the_stored_files():
     assert block.strip() == report.to_markdown(list(read_all(ROOT / "results" / "bench"))).strip()
 
 
+def test_the_figure_of_growth_is_that_of_the_stored_file(run, tmp_path):
+    drawn = tmp_path / "growth.svg"
+    code, _, _ = run("speed", ROOT / "results" / "bench", "--figure", drawn)
+    assert code == 0
+    assert drawn.read_text() == (ROOT / "docs" / "figures" / "growth.svg").read_text()
+    code, _, err = run("speed", tmp_path, "--figure", drawn)
+    assert (code, "`spinenet bench growth` does" in err) == (2, True)
+
+
 def test_speed_writes_the_page(run, tmp_path):
     page, folder = tmp_path / "page.md", tmp_path / "bench"
     page.write_text("before\n<!-- table: speed -->\nold\n<!-- end -->\nafter\n")
