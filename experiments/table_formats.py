@@ -1,20 +1,25 @@
-"""A study's tables for other programs: LaTeX to include in a paper, CSV to read into anything.
+"""A study's tables for other programs: LaTeX to include in a paper, CSV to read into anything, JSON
+with all that is known.
 
 LaTeX has the same three tables as the terminal. CSV has a line per number, so that nothing has to
 be taken apart again: what was measured with its interval and runs, what was counted, what is
-printed and where. Claims are in the JSON.
+printed and where. Claims are in the JSON alone.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from experiments.claims import Judgement
 from experiments.study import COUNTED
 from experiments.tables import Report, Row, caption, claim_table, count_table, metric_table
 
+TABLE_VERSION = 2  # of the JSON; since 2 a claim that holds by counting is `counted`
 COLUMNS = ["study", "profile", "data", "variant", "title", "metric", "size", "value", "low", "high"]
 COLUMNS += ["seeds", "runs", "deviates", "paper", "source"]
 SPECIAL = str.maketrans(
@@ -72,3 +77,56 @@ def _of(report: Report, row: Row) -> Iterator[dict[str, Any]]:
 def _printed(row: Row, metric: str) -> dict[str, Any]:
     value = row.paper(metric)
     return {} if value is None else {"paper": value.value, "source": value.source}
+
+
+def to_json(report: Report) -> str:
+    """The report as JSON, schema `table_version`."""
+    return json.dumps(to_mapping(report), indent=1, default=str)
+
+
+def to_mapping(report: Report) -> dict[str, Any]:
+    """The report as what becomes JSON."""
+    return {
+        "table_version": TABLE_VERSION,
+        "study": report.study.id,
+        "title": report.study.title,
+        "profile": report.profile,
+        "data": report.data,
+        "seeds": report.seeds,
+        "rows": [_row_json(row) for row in report.rows],
+        "claims": [_claim_json(j) for j in report.judgements],
+        "noise": {
+            "metric": report.metric,
+            "deviation": report.deviation,
+            "detectable": report.detectable,
+        },
+        "hours": report.hours,
+        "machines": dict(report.machines),
+        "other_runs": report.other_runs,
+    }
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "variant": row.variant.id,
+        "title": row.variant.label,
+        "measured": {
+            metric: {**asdict(found), "low": found.low, "high": found.high}
+            for metric, found in row.measured.items()
+        },
+        "runs": list(row.runs),
+        "deviates": list(row.deviates),
+        "AP_by_octave": dict(row.octaves),
+        "paper": {metric: asdict(value) for metric, value in row.variant.paper.items()},
+        "unpublished": row.variant.unpublished,
+        "full_size": {
+            "macs_b": getattr(row.full, "macs_b", None),
+            "params_m": getattr(row.full, "params_m", None),
+        },
+        "as_trained": {"macs_b": row.small_macs_b, "params_m": row.small_params_m},
+    }
+
+
+def _claim_json(judgement: Judgement) -> dict[str, Any]:
+    body = asdict(judgement)
+    return {**body.pop("claim"), **body}

@@ -1,5 +1,5 @@
-"""A study's tables as data, and their renderings: Markdown and JSON here, the terminal's in
-`experiments.cli`.
+"""A study's tables as data, and as Markdown; other forms are `experiments.table_formats`', the
+terminal's is in `experiments.cli`.
 
 Three tables: the study's metrics (AP, accuracy) as measured in the profile beside the paper's;
 multiply-adds and parameters at the paper's own size; and the claims. A cell without a printed
@@ -8,12 +8,11 @@ number stays empty, it is never guessed.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments import statistics
 from experiments.claims import Judgement, judge
@@ -31,7 +30,6 @@ from experiments.study import COUNTED, Cell, Metric, PaperValue, Study, Variant,
 if TYPE_CHECKING:
     from spinenet.counts import Complexity
 
-TABLE_VERSION = 1
 LEARNED = 1.0  # percent; below this on average, a variant has learned nothing
 
 
@@ -172,33 +170,6 @@ def _row(
         },
         deviates=tuple(dict.fromkeys(d for r in results.values() for d in r.deviates)),
     )
-
-
-def to_json(report: Report) -> str:
-    """The report as JSON, schema `table_version`."""
-    return json.dumps(to_mapping(report), indent=1, default=str)
-
-
-def to_mapping(report: Report) -> dict[str, Any]:
-    """The report as what becomes JSON."""
-    return {
-        "table_version": TABLE_VERSION,
-        "study": report.study.id,
-        "title": report.study.title,
-        "profile": report.profile,
-        "data": report.data,
-        "seeds": report.seeds,
-        "rows": [_row_json(row) for row in report.rows],
-        "claims": [_claim_json(j) for j in report.judgements],
-        "noise": {
-            "metric": report.metric,
-            "deviation": report.deviation,
-            "detectable": report.detectable,
-        },
-        "hours": report.hours,
-        "machines": dict(report.machines),
-        "other_runs": report.other_runs,
-    }
 
 
 def to_markdown(report: Report) -> str:
@@ -382,29 +353,3 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     align = "| --- |" + " ---: |" * (len(header) - 1)
     lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
     return "\n".join([lines[0], align, *lines[1:]])
-
-
-def _row_json(row: Row) -> dict[str, Any]:
-    return {
-        "variant": row.variant.id,
-        "title": row.variant.label,
-        "measured": {
-            metric: {**asdict(found), "low": found.low, "high": found.high}
-            for metric, found in row.measured.items()
-        },
-        "runs": list(row.runs),
-        "deviates": list(row.deviates),
-        "AP_by_octave": dict(row.octaves),
-        "paper": {metric: asdict(value) for metric, value in row.variant.paper.items()},
-        "unpublished": row.variant.unpublished,
-        "full_size": {
-            "macs_b": getattr(row.full, "macs_b", None),
-            "params_m": getattr(row.full, "params_m", None),
-        },
-        "as_trained": {"macs_b": row.small_macs_b, "params_m": row.small_params_m},
-    }
-
-
-def _claim_json(judgement: Judgement) -> dict[str, Any]:
-    body = asdict(judgement)
-    return {**body.pop("claim"), **body}

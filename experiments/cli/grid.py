@@ -291,7 +291,7 @@ def _show(grids: "list[Grid]", store: "Store", form: Form, *, as_list: bool) -> 
 
     reports = [tables.make_report(study, grid, store) for study, grid in grids]
     if form == "json":
-        bodies = [tables.to_mapping(report) for report in reports]
+        bodies = [table_formats.to_mapping(report) for report in reports]
         typer.echo(json.dumps(bodies if as_list else bodies[0], indent=1, default=str))
     elif form == "csv":
         typer.echo(table_formats.to_csv(reports), nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -34,11 +35,14 @@ def test_a_step_of_training_never_waits_for_the_gpu():
     step = module_step(build(recipe, LOAD.classes).cuda(), recipe, "bf16", lambda: batch)
     for _ in range(3):
         step()
-    torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("warn")
     try:
-        step()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert [w for w in said if "synchronizing" in str(w.message)] == []
 
 
 @pytest.mark.parametrize("name", ["retinanet", "mask-rcnn", "classifier"])

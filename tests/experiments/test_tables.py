@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from datamodules import open_data
-from experiments import tables
+from experiments import table_formats, tables
 from experiments.cli import render
 from experiments.compose import Changes
 from experiments.recipe import run_id, to_tree
@@ -158,7 +158,7 @@ def test_runs_of_a_variant_before_it_was_edited_are_counted_not_shown(tmp_path):
     report = tables.make_report(study, after, store)
     assert report.other_runs == 2
     assert "Not shown: 2 runs in the store of other versions" in tables.caption(report)
-    rows = {row["variant"]: row["runs"] for row in tables.to_mapping(report)["rows"]}
+    rows = {row["variant"]: row["runs"] for row in table_formats.to_mapping(report)["rows"]}
     assert rows["a"] == [cell.run_id for cell in before if cell.variant == "a"]
     assert rows["b"] == [new.run_id]
     # A seed that is not asked for is no other version, and neither are other data.
