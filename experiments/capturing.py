@@ -8,7 +8,6 @@ recipe knows nothing of it.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,8 +20,6 @@ from experiments.module import network_input
 from experiments.networks import part_of_one_shape
 from experiments.recipe import Recipe
 from experiments.runtime import Runtime
-
-log = logging.getLogger(__name__)
 
 # Pixels of a batch up to which the processor is what a step waits for: 16 pictures of 256 x 256.
 MOST_PIXELS = 2**20

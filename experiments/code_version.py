@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 DECIDING = (
     "assembly",
     "callbacks",
+    "capturing",
     "distributed",
     "module",
     "networks",

@@ -106,7 +106,7 @@ def _text(counted: Complexity) -> str:
 
 def full_size(study: Study, variant: Variant) -> Recipe:
     """The variant's recipe at the paper's own size."""
-    return from_tree(variant_tree(study, variant, None), origin=study.id)
+    return from_tree(variant_tree(study, variant, None), origin=study.origin)
 
 
 def count_full_size(

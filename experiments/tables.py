@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from experiments import statistics
 from experiments.claims import Judgement, judge
-from experiments.compose import from_tree
-from experiments.counting import as_trained, counts
+from experiments.counting import as_trained, counts, full_size
 from experiments.durations import duration
 from experiments.errors import UserError
 from experiments.grid import collect
@@ -25,7 +24,7 @@ from experiments.provenance import trained_on
 from experiments.recipe import Recipe, run_id
 from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values
-from experiments.study import COUNTED, Cell, Metric, PaperValue, Study, Variant, variant_tree
+from experiments.study import COUNTED, Cell, Metric, PaperValue, Study, Variant
 
 if TYPE_CHECKING:
     from spinenet.counts import Complexity
@@ -152,8 +151,7 @@ def _row(
     if recipe is None:  # its network is unpublished
         return Row(variant, {}, (), None, None, None)
     if full is None:
-        full_recipe = from_tree(variant_tree(study, variant, None), origin=study.origin)
-        full = counts(full_recipe, study.classes)
+        full = counts(full_size(study, variant), study.classes)
     found = {m: list(metric_values(results, m).values()) for m in study.metrics}
     small = next(iter(results.values()), None) or counts(*as_trained(recipe))
     octaves = dict.fromkeys(k for r in results.values() for k in r.metrics if "AP_" in k)

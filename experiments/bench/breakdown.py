@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
@@ -40,6 +40,11 @@ def shares(run: Callable[[], object], device: Device) -> dict[str, float]:
             spent[_kind(event)] += getattr(event, attribute)
     total = sum(spent.values()) or 1
     return {kind: spent[kind] / total for kind in (*KINDS, SCOPE, REST)}
+
+
+def in_words(parts: Mapping[str, float]) -> str:
+    """Shares by kind, for a note."""
+    return ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
 
 
 def _kind(event: Any) -> str:

@@ -28,7 +28,7 @@ from torchvision.models.detection import (
 from datamodules import CocoIndex
 from datamodules.detection import MASK_CELLS
 from datamodules.transforms import MEAN_RGB, STD_RGB
-from experiments.bench.breakdown import shares
+from experiments.bench.breakdown import in_words, shares
 from experiments.bench.contest import Precision, Settings
 from experiments.bench.limits import peak_share
 from experiments.module import DetectionModule
@@ -219,7 +219,7 @@ def facts_of(
     asked = f"{load.batch} pictures of {load.side} pixels, {load.objects} objects on each"
     note = f"{asked}; {macs['ours']:.3g} B multiply-adds a picture, theirs {macs['theirs']:.3g} B"
     parts = shares(ours, settings.device)
-    note += f"; {', '.join(f'{name} {share:.0%}' for name, share in parts.items())}"
+    note += f"; {in_words(parts)}"
     peak, said = peak_share(macs["ours"] * 1e9 * load.batch, seconds, settings)
     facts = {"macs_b": macs, "workload": asdict(load), "shares": parts}
     return facts | peak | {"note": note + said}

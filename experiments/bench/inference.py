@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.profiler import record_function
 
-from experiments.bench.breakdown import SCOPE, shares
+from experiments.bench.breakdown import SCOPE, in_words, shares
 from experiments.bench.contest import Contest, Settings, Side
 from experiments.bench.detectors import Step
 from experiments.bench.limits import Limit, fastest_operation, peak_share
@@ -73,7 +73,7 @@ def _facts(
     """Latency, where the time goes, and on a GPU whose peak is known the share of that."""
     parts = shares(detect, settings.device)
     note = f"{seconds * 1e3:.4g} ms, {macs / batch / 1e9:.3g} B multiply-adds a picture; limit: "
-    note += f"{limit.label}; {', '.join(f'{name} {share:.0%}' for name, share in parts.items())}"
+    note += f"{limit.label}; {in_words(parts)}"
     facts: dict[str, Any] = {"macs_b": macs / 1e9, "limit": limit.label, "shares": parts}
     peak, said = peak_share(macs, seconds, settings)
     return facts | peak | {"note": note + said}
