@@ -112,8 +112,10 @@ def place_pixels(image: Tensor, placement: Placement) -> Tensor:
             batch, size=placement.resized, mode="bilinear", align_corners=False
         )
     (top, left), (height, width) = placement.offset, placement.valid
-    canvas = image.new_zeros(placement.side, placement.side, 3).permute(2, 0, 1)
+    canvas = image.new_empty(placement.side, placement.side, 3).permute(2, 0, 1)
     canvas[:, :height, :width] = image[:, top : top + height, left : left + width]
+    canvas[:, :height, width:] = 0
+    canvas[:, height:] = 0
     return canvas
 
 

@@ -151,9 +151,7 @@ def precision_curves(
     recall = np.linspace(0, 1, 101)
     if not detections:
         return recall, {name: np.zeros(101) for name in PRECISION_CURVES}
-    rows = detections
-    if index.has_masks:
-        rows = [_row(detection, "bbox") for detection in detections]
+    rows = _rows(detections, "bbox", "hotcoco")
     precision, _, _ = _evaluate(index, rows, {"": COCO_SIZES[""]}, "bbox", "hotcoco")
     present = (precision > -1).all((0, 1, 3, 4))  # a class without an object has no curve
     by_overlap = precision[:, :, present, 0, -1].mean(-1)  # (T, R)
@@ -168,7 +166,7 @@ def _score(
         return _nothing_found(index)
     names = {index.label_to_category[label]: name for label, name in index.class_names.items()}
     sizes = {**COCO_SIZES, **OCTAVES}
-    rows = [_row(detection, overlap) for detection in detections]
+    rows = _rows(detections, overlap, backend)
     precision, recall, categories = _evaluate(index, rows, sizes, overlap, backend)
     metrics = {f"AP{suffix}": _mean(precision[:, :, :, i, -1]) for i, suffix in enumerate(sizes)}
     metrics["AP50"] = _mean(precision[0, :, :, 0, -1])
@@ -195,18 +193,25 @@ def precision_by_recall(
     }
 
 
-def _row(detection: dict[str, Any], overlap: Overlap) -> dict[str, Any]:
-    """A copy of the detection for a backend, which adds keys of its own.
+def _rows(
+    detections: list[dict[str, Any]], overlap: Overlap, backend: Backend
+) -> list[dict[str, Any]]:
+    """The detections for a backend, with only what their overlap is measured by.
 
     With a box beside the mask, both backends would take the box's area for the detection's size.
+    pycocotools writes keys of its own into what it is given, so it gets copies; copying takes as
+    long as all that hotcoco does.
     """
     wanted, other = ("bbox", "segmentation") if overlap == "bbox" else ("segmentation", "bbox")
-    if wanted not in detection:
-        raise ValueError(
-            f"a detection has no {wanted!r} to be scored by: {detection}; read the index without "
-            f"masks to score boxes alone"
-        )
-    return {key: value for key, value in detection.items() if key != other}
+    for detection in detections:
+        if wanted not in detection:
+            raise ValueError(
+                f"a detection has no {wanted!r} to be scored by: {detection}; read the index "
+                f"without masks to score boxes alone"
+            )
+    if backend == "hotcoco" and not any(other in detection for detection in detections):
+        return detections
+    return [{k: value for k, value in one.items() if k != other} for one in detections]
 
 
 def _nothing_found(index: CocoIndex) -> tuple[dict[str, float], dict[str, float]]:
