@@ -4,6 +4,7 @@ before it trains on a user's own data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,20 +14,48 @@ from experiments.fitting import Fit, anchoring, fit
 from experiments.recipe import Recipe
 
 CLASSES_NAMED = 3
+# Steps of the optimiser from which a network of the embedded profile has begun to learn: its own
+# data give as many.
+LEARNING_STEPS = 600
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a recipe trains on `pictures`."""
+
+    pictures: int
+    batch: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        """Of the optimiser."""
+        return self.pictures // self.batch * self.epochs
+
+    @property
+    def better_epochs(self) -> int | None:
+        """What gives `LEARNING_STEPS`, where there are less than half of them and a batch fits."""
+        if self.pictures < self.batch or 2 * self.steps >= LEARNING_STEPS:
+            return None
+        return math.ceil(LEARNING_STEPS / (self.pictures // self.batch))
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """A data set's kind and folder, what it holds, and how each recipe's anchors fit it."""
+    """A data set's kind and folder, what it holds, how each recipe's anchors fit it and how long
+    each trains on it.
+    """
 
     kind: str
     root: str
     survey: Survey
     fits: tuple[Fit, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
-        return [*_described(self), *(_fit_line(found) for found in self.fits)]
+        fits, schedules = map(_fit_line, self.fits), map(_schedule_line, self.schedules)
+        return [*_described(self), *fits, *schedules]
 
 
 def is_own(config: DataSourceConfig) -> bool:
@@ -35,14 +64,21 @@ def is_own(config: DataSourceConfig) -> bool:
 
 
 def report_data(source: Source | ClassSource, recipes: Sequence[Recipe]) -> DataReport:
-    """Survey an opened source that all of `recipes` train on; equal anchors are told once."""
+    """Survey an opened source that all of `recipes` train on; equal anchors and schedules are told
+    once.
+    """
     config = recipes[0].data.source
     found = survey(source)
     settings = dict.fromkeys(a for r in recipes if (a := anchoring(r)))
     fits: list[Fit] = []
     if not isinstance(source, ClassSource) and found.splits["train"].objects:
         fits = [fit(source.index("train"), anchors) for anchors in settings]
-    return DataReport(config.kind, str(getattr(config, "root", "")), found, tuple(fits))
+    pictures = found.splits["train"].pictures
+    schedules = dict.fromkeys(
+        Schedule(pictures, r.train.batch_size, r.train.epochs) for r in recipes
+    )
+    root = str(getattr(config, "root", ""))
+    return DataReport(config.kind, root, found, tuple(fits), tuple(schedules))
 
 
 def _described(report: DataReport) -> list[str]:
@@ -85,3 +121,14 @@ def _fit_line(found: Fit) -> str:
     side = f" --set data.transform.side={found.better_side}"
     side = side if found.better_side != found.side else ""
     return f"{line}: they fit badly;{size}{side} makes that {found.better_share:.0%}"
+
+
+def _schedule_line(schedule: Schedule) -> str:
+    line = (
+        f"schedule: {schedule.steps:,} steps of {schedule.batch} pictures in {schedule.epochs} "
+        "epochs"
+    )
+    if (epochs := schedule.better_epochs) is None:
+        return line
+    remedy = f"--set train.epochs={epochs} gives {LEARNING_STEPS}"
+    return f"{line}: too few to learn much from nothing; {remedy}"

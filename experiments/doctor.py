@@ -195,10 +195,12 @@ def data(source: str, profile: str | None, changes: Sequence[str]) -> Iterator[C
     except DataError as error:
         yield Check("data", "mend", str(error))
         return
-    poor = [fit for fit in found.fits if fit.better_share is not None]
+    noted = {"anchors"} if any(fit.better_share is not None for fit in found.fits) else set()
+    if any(schedule.better_epochs is not None for schedule in found.schedules):
+        noted.add("schedule")
     for line in found.lines():
         what, _, said = line.partition(": ")
-        yield Check(what, "note" if poor and what == "anchors" else "ok", said)
+        yield Check(what, "note" if what in noted else "ok", said)
 
 
 def _existing(folder: Path) -> Path:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from datamodules import CocoFolderConfig, open_data
 from datamodules.survey import placed_boxes
-from experiments.data_report import report_data
 from experiments.fitting import Anchoring, anchoring, best_overlap, fit
 from experiments.single import compose_recipe
 from spinenet.detection.anchors import anchor_boxes
@@ -69,20 +66,6 @@ def test_objects_too_small_for_any_anchor_need_more_pixels(coco_folder):
     assert found.better_side in (16, 32)
     larger = Anchoring("k", AnchorConfig(size=found.better_size), "tf2", found.better_side)
     assert fit(index, larger).share == found.better_share
-
-
-def test_the_report_tells_equal_anchors_once_and_says_what_to_set(coco_folder):
-    changes = ["model.anchors.size=9", "data.transform.side=64"]
-    recipe = compose_recipe(
-        "retinanet", profile="smoke", data=f"coco:{coco_folder}", changes=changes, seed=0
-    )
-    source = open_data(recipe.data.source)
-    lines = report_data(source, [recipe, replace(recipe, seed=1)]).lines()
-    assert len(lines) == 4
-    assert lines[0].endswith("16 training and 6 validation pictures, 32 and 12 objects")
-    assert lines[1] == "classes: 2 by training objects: red 16, orange 16"
-    assert "with model.anchors.size=9 at 64 pixels" in lines[3]
-    assert "they fit badly; --set model.anchors.size=" in lines[3]
 
 
 def test_no_input_beyond_the_papers_largest_is_proposed(coco_folder, monkeypatch):
