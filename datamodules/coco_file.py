@@ -8,7 +8,7 @@ import json
 import math
 import reprlib
 from collections.abc import Container
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from datamodules.damage import Damage
@@ -152,6 +152,11 @@ def image_entries(
 
 def _image(file: Path, entry: Any) -> dict[str, Any]:
     image = {key: _field(file, "image", entry, key) for key in IMAGE_KEYS}
+    if not PurePosixPath(image["file_name"]).name:
+        raise DataError(
+            f"{file}: image {image['id']} has file_name {image['file_name']!r}, which names no "
+            f"file; enter the picture's"
+        )
     for key in ("height", "width"):
         if image[key] <= 0:
             raise DataError(

@@ -17,6 +17,7 @@ from experiments.compose import (
 )
 from experiments.counting import as_trained, count_full_size, counts, full_size
 from experiments.errors import UserError
+from experiments.planning import planned_rows
 from experiments.recipe import flatten, to_tree
 from experiments.study import (
     PaperValue,
@@ -24,7 +25,6 @@ from experiments.study import (
     Selection,
     Study,
     Variant,
-    cells,
     variant_tree,
 )
 from experiments.study_file import load_profile, load_study, shipped_studies
@@ -145,12 +145,13 @@ def is_study(name: str) -> bool:
     return bool(STUDY_KEYS & set(data)) or data.get("base") in shipped_studies()
 
 
-def check_study(name: str, profile_name: str) -> dict[str, Any]:
+def check_study(name: str, profile_name: str, runs: Path) -> dict[str, Any]:
     """Every variant's difference to what it starts from and its counts, in the profile and at full
-    size.
+    size; and what training the runs that `runs` lacks will take.
     """
     study, profile = load_study(name), load_profile(profile_name)
-    cells(study, Selection(profile=profile, seeds=1), without_data=True)  # refuses what cannot run
+    # Refuses what cannot run.
+    planned = planned_rows(study, Selection(profile=profile, seeds=profile.seeds), runs)
     own = set(
         (read_yaml(Path(name)).get("variants") or {})
         if name.endswith((".yaml", ".yml"))
@@ -160,6 +161,8 @@ def check_study(name: str, profile_name: str) -> dict[str, Any]:
         "title": study.title,
         "variants": [_variant(study, v, profile, own) for v in study.published],
         "unpublished": {v.id: v.unpublished for v in study.variants.values() if v.unpublished},
+        "seeds": profile.seeds,
+        "price": {key: planned[key] for key in ("price_s", "wall_s", "macs", "summary", "basis")},
     }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.cli.options import JsonOption, ProfileOption
+from experiments.cli.options import RUNS, JsonOption, ProfileOption, RunsOption
 
 
 def register(app: typer.Typer) -> None:
@@ -61,15 +61,19 @@ def check(
         str, typer.Argument(help="A study or a recipe: a YAML file or a shipped name.")
     ],
     profile: ProfileOption = "embedded",
+    runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a study or recipe; show each variant's difference to the base and its multiply-adds.
+    """Validate a study or recipe; show each variant's difference to the base, its multiply-adds,
+    and what the runs will take that are not there yet.
 
     Example: spinenet check my_ablation.yaml
     """
     from experiments.inspection import check_recipe, check_study, is_study
 
-    report: dict[str, Any] = check_study(file, profile) if is_study(file) else check_recipe(file)
+    report: dict[str, Any] = (
+        check_study(file, profile, runs) if is_study(file) else check_recipe(file)
+    )
     if as_json:
         typer.echo(json.dumps(report, indent=1, default=str))
         return
@@ -102,3 +106,7 @@ def check(
     console.print(
         f"First counts in profile {profile}, full counts at the paper's size.", style="dim"
     )
+    if price := report.get("price"):
+        basis = f" ({price['basis']})" if price["basis"] else ""
+        seeds = f"{report['seeds']} seed{'s' * (report['seeds'] > 1)}"
+        console.print(f"\nWith {seeds}: {price['summary']}{basis}", highlight=False, markup=False)

@@ -125,6 +125,20 @@ def test_check_shows_the_difference_and_the_multiply_adds(run, tmp_path):
     assert (parts["wide"]["own"], parts["spinenet-49"]["own"]) == ("yes", "inherited")
 
 
+def test_check_prices_what_is_not_there_yet(run, smoke_grid, tmp_path):
+    _, _, store = smoke_grid
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "base: ladder\nvariants:\n  wide: {from: r50-fpn, model.backbone.width: 0.35}\n"
+    )
+    where = ("-p", "smoke", "--runs", str(store.root))
+    code, out, _ = run("check", str(file), *where)
+    assert code == 0
+    assert "With 1 seed: 1 runs to train, 5 complete; about" in " ".join(out.split())
+    _, out, _ = run("check", "ladder", *where, "--json")
+    assert json.loads(out)["price"]["summary"] == "0 runs to train, 5 complete"
+
+
 def test_check_says_where_the_paper_size_differs_otherwise(run, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(

@@ -191,8 +191,8 @@ def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_
     assert json.loads(out)["best_so_far"] == [LOST] * 3
 
 
-def test_the_study_of_our_search_compares_at_equal_multiply_adds():
-    checked = check_study("search", "embedded")
+def test_the_study_of_our_search_compares_at_equal_multiply_adds(tmp_path):
+    checked = check_study("search", "embedded", tmp_path)
     assert list(checked["unpublished"]) == ["found"]
     for size in ("macs_m", "full_macs_b"):
         found = {row["variant"]: row[size] for row in checked["variants"]}

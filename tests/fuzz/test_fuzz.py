@@ -113,6 +113,11 @@ def coco_with(segmentation: object) -> bytes:
     return as_json(COCO | {"annotations": [first | {"segmentation": segmentation}, *rest]})
 
 
+def coco_named(file_name: str) -> bytes:
+    first, *rest = COCO["images"]
+    return as_json(COCO | {"images": [first | {"file_name": file_name}, *rest]})
+
+
 GIF = picture("GIF")
 # What is made again, says itself that it is damaged, or can be done without.
 FORGIVING = ("failure", "history", "counts", "tf1 checkpoint", "checkpoint note")
@@ -135,6 +140,8 @@ FOUND: list[tuple[str, Files]] = [
     ("coco", PICTURES | {"annotations.json": b'{"images": ' + b"9" * 5000 + b"}"}),
     ("coco", PICTURES | {"annotations.json": coco_with([[1, 1, 4, 1, 4, 10**400]])}),
     ("coco", PICTURES | {"annotations.json": as_json(COCO | {"images": [{"id": 2**64}]})}),
+    ("coco", PICTURES | {"annotations.json": coco_named("")}),
+    ("coco, damaged left out", PICTURES | {"annotations.json": coco_named(".")}),
     ("tf1 checkpoint", TF1 | {"checkpoint": b'model_checkpoint_path: "/"'}),
     ("checkpoint note", TF1 | {"checkpoint": b'model_checkpoint_path: ".."'}),
     ("weights, metadata", {"weights.safetensors": weights(METADATA | {"labels": {}})}),
