@@ -155,13 +155,11 @@ print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss * unit]))
 
 @pytest.mark.parametrize("command", ["plan", "status", "table"])
 def test_ten_thousand_runs_would_take_seconds_and_little_memory(crowded, tmp_path, command):
-    """Two thousand take a fifth of 5 s of the processor, beyond what an empty store takes; to draw
-    a table of so many rows in a terminal is not counted.
-    """
+    """Two thousand take a fifth of 5 s of the processor, beyond what an empty store takes."""
     *_, grid, root = crowded
     costs = {}
     for store, seeds in ((tmp_path, 1), (root, SEEDS)):
-        given = [command, "ladder", "--json", "--seeds", str(seeds), "--runs", str(store)]
+        given = [command, "ladder", "--seeds", str(seeds), "--runs", str(store)]
         costs[store] = json.loads(python(COST, *given))
     seconds, memory = (costs[root][k] - costs[tmp_path][k] for k in (0, 1))
     assert seconds / len(grid) < 5 / 10_000

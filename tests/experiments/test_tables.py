@@ -223,6 +223,18 @@ def test_a_table_wider_than_the_terminal_goes_on_below_after_its_first_column(mo
     assert max(map(width, lines)) <= 32
 
 
+def test_a_long_table_looks_like_any_other_but_does_not_wrap(monkeypatch):
+    header = ["cell", "state", "AP"]
+    rows = [["r50 seed 0", "[green]complete[/]", "4.25"], ["x", "missing", ""], ["é 💥", "a", "1"]]
+    short = printed(80, monkeypatch, header, rows)
+    monkeypatch.setattr(render, "LONG", 2)
+    long = printed(80, monkeypatch, header, rows)
+    assert long.splitlines() == [line.rstrip() for line in short.splitlines()]
+    narrow = printed(22, monkeypatch, header, rows).splitlines()
+    assert len(narrow) == 2 * len(long.splitlines())
+    assert max(map(width, narrow)) <= 22
+
+
 def test_marks_of_colour_take_no_room_in_a_table(monkeypatch):
     rows = [["a", f"[green]{'replicated'}[/]"] for _ in range(2)]
     assert len(printed(20, monkeypatch, ["claim", "verdict"], rows).splitlines()) == 3
