@@ -269,7 +269,7 @@ def _row(
     area, size = given.get("area"), (image["height"], image["width"])
     if not isinstance(area, int | float):
         area = box[2] * box[3]
-    elif not math.isfinite(area) or not 0 <= area <= FARTHEST**2:
+    elif not 0 <= area <= FARTHEST**2:  # which NaN is not, either
         raise DataError(
             f"{file}: annotation {entry['id']} on {image['file_name']} has area "
             f"{reprlib.repr(area)}; give square pixels, or leave it out for the box's"

@@ -108,9 +108,9 @@ def test_a_damaged_input_is_read_right_or_refused_in_a_line(name, tmp_path):
     assert set(found) <= {"read", "refused"}
 
 
-def coco_with(segmentation: object) -> bytes:
+def coco_with(**fields: object) -> bytes:
     first, *rest = COCO["annotations"]
-    return as_json(COCO | {"annotations": [first | {"segmentation": segmentation}, *rest]})
+    return as_json(COCO | {"annotations": [first | fields, *rest]})
 
 
 def coco_named(file_name: str) -> bytes:
@@ -138,8 +138,10 @@ FOUND: list[tuple[str, Files]] = [
     ("genotype", {"genotype.yaml": "stem: [2]\nwidths: {²: 64}\nblocks: []".encode()}),
     ("coco", PICTURES | {"annotations.json": b"[" * 100_000}),
     ("coco", PICTURES | {"annotations.json": b'{"images": ' + b"9" * 5000 + b"}"}),
-    ("coco", PICTURES | {"annotations.json": coco_with([[1, 1, 4, 1, 4, 10**400]])}),
+    ("coco", PICTURES | {"annotations.json": coco_with(segmentation=[[1, 1, 4, 1, 4, 10**400]])}),
     ("coco", PICTURES | {"annotations.json": as_json(COCO | {"images": [{"id": 2**64}]})}),
+    ("coco", PICTURES | {"annotations.json": coco_with(area=10**400)}),
+    ("coco", PICTURES | {"annotations.json": coco_with(area=float("nan"))}),
     ("coco", PICTURES | {"annotations.json": coco_named("")}),
     ("coco, damaged left out", PICTURES | {"annotations.json": coco_named(".")}),
     ("tf1 checkpoint", TF1 | {"checkpoint": b'model_checkpoint_path: "/"'}),
