@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datamodules import DataSourceConfig
 from experiments import statistics
 from experiments.claims import Judgement, judge
 from experiments.counting import as_trained, counts, full_size
@@ -105,7 +106,7 @@ def make_report(
     return Report(
         study=study,
         profile=cells[0].profile,
-        data=cells[0].recipe.data.source.kind,
+        data=_data_name(cells[0].recipe.data.source),
         seeds=seeds,
         rows=rows,
         judgements=tuple(judge(claims, results, full, deviations)),
@@ -116,6 +117,12 @@ def make_report(
         other_runs=other_runs(cells, store),
         folder=str(store.root),
     )
+
+
+def _data_name(source: DataSourceConfig) -> str:
+    """Its kind, and of a user's own the folder's name."""
+    root = getattr(source, "root", "")
+    return f"{source.kind}:{Path(root).name}" if root else source.kind
 
 
 def other_runs(cells: Sequence[Cell], store: Store) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from datamodules import open_data
+from datamodules import CocoFolderConfig, open_data
 from experiments import table_formats, tables
 from experiments.cli import render
 from experiments.compose import Changes
@@ -249,6 +249,15 @@ class TestWords:
         said = "No run of this study at profile `embedded` is here."
         assert tables.caption(report) == said
         assert tables.noise_line(report) == "Without runs no claim about AP is judged."
+
+    def test_data_of_ones_own_are_called_by_their_folder(self, tmp_path, coco_folder):
+        study, source = load_study("ladder"), CocoFolderConfig(root=str(coco_folder))
+        chosen = Selection(profile=load_profile("smoke"), seeds=1, source=source, only=("r50-fpn",))
+        grid = cells(study, chosen)
+        store = Store(tmp_path)
+        finish(store, *grid)
+        said = tables.caption(tables.make_report(study, grid, store))
+        assert said.startswith(f"AP on `coco:{coco_folder.name}`, profile `smoke`, 1 seed.")
 
     def test_one_seed_promises_no_interval(self, ladder):
         report = self.report(ladder[2], seeds=1)
