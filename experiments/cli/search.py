@@ -62,6 +62,10 @@ def search(
     asynchronous: Annotated[
         bool, typer.Option("--asynchronous", help="Tell results as runs end; no worker waits.")
     ] = False,
+    finalists: Annotated[
+        int,
+        typer.Option(min=0, help="Of the best, so many trained again with two other seeds."),
+    ] = 0,
     executor: ExecutorOption = None,
     cluster: ClusterOption = None,
     jobs: JobsOption = None,
@@ -96,9 +100,12 @@ def search(
     folder = searches / name
     made = make_search(config, Store(runs), folder)
     with lock(folder, doing="searching"):
-        hold(folder, config)
+        hold(folder, config, made.proxy.run_id)
         carried_out: dict[str, Any] = {"wandb": wandb, "other_code": other_code}
-        _carry_out(made, folder, Place(executor, cluster, jobs), carried_out)
+        place = Place(executor, cluster, jobs)
+        _carry_out(made, folder, place, carried_out)
+        if finalists:
+            _run_finals(made, finalists, place, carried_out)
     _show(made, folder, as_json)
 
 
@@ -119,11 +126,12 @@ def report(
     Example: spinenet search-report mine --export mine.yaml
     """
     from experiments.search.asynchronous import make_search
-    from experiments.search.config import read_config
+    from experiments.search.config import read_config, refuse_other_proxy
     from experiments.store import Store
 
     folder = searches / name
     made = make_search(read_config(folder), Store(runs), folder)
+    refuse_other_proxy(folder, made.proxy.run_id)
     made.replay()
     _show(made, folder, as_json)
     if export is not None or draw is not None:
@@ -138,7 +146,14 @@ def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, 
 
     with progress_console.status("preparing the data"):
         open_data(made.proxy.recipe.data.source).prepare()
-    workers = place.workers([made.proxy] * made.config.lag)
+    config = made.config
+    is_asynchronous = config.mode == "asynchronous"
+    workers = place.workers([made.proxy] * (config.samples if is_asynchronous else config.lag))
+    if workers > config.lag and not is_asynchronous:
+        progress_console.print(
+            f"{workers} at a time, but no more than {config.lag} samples are ever under way: "
+            f"give a new search --lag {workers} or more, or --asynchronous"
+        )
     start = time.monotonic()
     with interruptible(), SearchProgress(made) as progress:
         try:
@@ -149,10 +164,42 @@ def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, 
             ended = [record.result for record in records if record.result is not None]
             pace.note(folder, pace.session(time.monotonic() - start, cores, ended))
     for cell, failure in _stuck(made, progress):
-        raise UserError(
-            f"{cell.label}: {failure.error}: {failure.message}; failure.json in its folder has the "
-            "traceback, the same command tries it again"
+        raise _failed(cell, failure)
+
+
+def _run_finals(made: Search, number: int, place: Place, carried_out: dict[str, Any]) -> None:
+    """The best so many once more, with other seeds."""
+    from experiments.cli.render import GridProgress
+    from experiments.executors import dropping_checkpoints, run_cells
+    from experiments.runtime import Runtime
+    from experiments.search.candidates import settled
+    from experiments.search.finals import finals
+    from experiments.search.report import standings
+
+    again = finals(made, standings(made.tried)[:number])
+    missing = [cell for cell in again if settled(made.store, cell) is None]
+    if not missing:
+        return
+    runtime = Runtime(group=made.config.profile, **carried_out)
+    with interruptible(), GridProgress(missing) as progress:
+        run_cells(
+            place.executor,
+            missing,
+            made.store,
+            {cell.run_id: runtime for cell in missing},
+            place.workers(missing),
+            dropping_checkpoints(progress.watch, made.store),
         )
+    for cell, failure in progress.failures:
+        if settled(made.store, cell) is None:
+            raise _failed(cell, failure)
+
+
+def _failed(cell: Cell, failure: Failure) -> UserError:
+    return UserError(
+        f"{cell.label}: {failure.error}: {failure.message}; failure.json in its folder has the "
+        "traceback, the same command tries it again"
+    )
 
 
 def _run_all(
@@ -188,6 +235,7 @@ def _stuck(made: Search, progress: SearchProgress) -> list[tuple[Cell, Failure]]
 
 
 def _show(made: Search, folder: Path, as_json: bool) -> None:
+    from experiments.search.finals import verdicts
     from experiments.search.pace import read_pace
     from experiments.search.report import (
         MOST_ROWS,
@@ -198,12 +246,14 @@ def _show(made: Search, folder: Path, as_json: bool) -> None:
     )
 
     found, pace = standings(made.tried), read_pace(folder)
+    again = verdicts(made, found)
     if as_json:
         body: dict[str, Any] = {
             "config": asdict(made.config),
             "tried": len(made.tried),
             "best_so_far": best_so_far(made.tried),
             "networks": [asdict(one) for one in found],
+            "finals": again,
             "front": [one.run_id for one in front(found)],
             "level_shares": level_shares(made.tried) if made.tried else {},
             "pace": None if pace is None else asdict(pace),
@@ -213,13 +263,14 @@ def _show(made: Search, folder: Path, as_json: bool) -> None:
     from experiments.cli.render import console, table
 
     console.print(f"{len(made.tried)} of {made.config.samples} samples, {len(found)} networks")
-    header = ["network", "sample", made.config.reward, "MACs M", "params M", "levels"]
+    header = ["network", "sample", made.config.reward, "again", "MACs M", "params M", "levels"]
     on_front = {one.run_id for one in front(found)}
     rows = [
         [
             f"{one.name}{' *' if one.run_id in on_front else ''}",
             str(one.number),
             f"{one.reward:.1f}",
+            f"{again[one.number]:.1f}" if one.number in again else "",
             f"{one.macs_m:.0f}",
             f"{one.params_m:.2f}",
             one.levels,
@@ -227,7 +278,11 @@ def _show(made: Search, folder: Path, as_json: bool) -> None:
         for one in found[:MOST_ROWS]
     ]
     console.print(table(header, rows))
-    console.print("* no cheaper network is better. Levels: of the blocks in order.", style="dim")
+    console.print(
+        "* no cheaper network is better. again: mean of two other seeds, for `spinenet search "
+        "--finalists`. levels: of the blocks in order.",
+        style="dim",
+    )
     if pace is not None:
         console.print(pace.line, highlight=False)
 
@@ -236,15 +291,21 @@ def _write_best(made: Search, name: str, export: Path | None, draw: Path | None)
     """The best network so far as a file that studies can name, and as a drawing."""
     from dataclasses import replace
 
+    from experiments.search.finals import verdicts, winner
     from experiments.search.report import standings
     from experiments.store import write_atomically
 
     found = standings(made.tried)
     if not found:
         raise UserError(f"{name}: no sample has been trained yet; there is no best network")
-    best = next(t.candidate for t in made.tried if t.candidate.number == found[0].number)
-    budget = f"{len(made.tried)} samples of {made.config.controller}, seed {made.config.seed}"
-    source = f"our search in the space {made.config.space}: {budget}, profile {made.config.profile}"
+    best = made.asked[winner(made, found).number]
+    config = made.config
+    budget = f"{len(made.tried)} samples of {config.controller}, seed {config.seed}"
+    if config.macs_m is not None:
+        budget += f", of at most {config.macs_m:g} M multiply-adds"
+    if finalists := len(verdicts(made, found)):
+        budget += f", the best of {finalists} finalists by two other seeds"
+    source = f"our search in the space {config.space}: {budget}, profile {config.profile}"
     genotype = replace(best.genotype, name=name, source=source)
     if export is not None:
         write_atomically(export, genotype.to_yaml())

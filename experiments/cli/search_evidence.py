@@ -5,6 +5,7 @@ and which controller finds more at the same number of samples.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from experiments.cli.options import (
     RUNS,
     JobsOption,
     JsonOption,
+    OtherCodeOption,
     RunsOption,
     interruptible,
 )
@@ -24,11 +26,14 @@ from experiments.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from experiments.code_version import OtherCode
+    from experiments.executors.following import Event
     from experiments.search.contest import Contest, ContestConfig
     from experiments.search.table import Plan, Table
     from experiments.store import Failure, Store
     from experiments.study import Cell
 
+WRITTEN_EVERY = 10  # runs of a table, so that what stops a session costs the file no more
 STORED = Path("results/search")
 IntoOption = Annotated[
     Path | None, typer.Option("--into", help="Replace its block in a Markdown file.")
@@ -76,6 +81,7 @@ def table(
         str | None, typer.Option("--max-time", help="Start no run after so long (90m).")
     ] = None,
     runs: RunsOption = RUNS,
+    other_code: OtherCodeOption = "refuse",
     out: Annotated[Path, typer.Option("--out", help="File of the table.")] = STORED / "table.json",
     stored: Annotated[
         bool, typer.Option("--stored", help="Train nothing; say what the file has.")
@@ -108,7 +114,7 @@ def table(
         # A line and no spinner, whose thread would keep counting to one process.
         progress_console.print("drawing networks and counting what they cost")
         planned = plan(config, out)
-        found = _train(planned, Store(runs), out, jobs, seconds)
+        found = _train(planned, Store(runs), out, jobs, seconds, other_code)
     _tell_worth(found, into, figure, as_json)
 
 
@@ -149,30 +155,44 @@ def contest(
 
 
 def _train(
-    planned: Plan, store: Store, out: Path, jobs: int | None, max_seconds: float | None
+    planned: Plan,
+    store: Store,
+    out: Path,
+    jobs: int | None,
+    max_seconds: float | None,
+    other_code: OtherCode,
 ) -> Table:
-    """Run what is missing, then write what there is, also when the user stops it."""
+    """Run what is missing and write what there is, every few runs and when the user stops it."""
     from experiments.cli.render import progress_console
     from experiments.search import stored
+
+    def write() -> Table:
+        found = planned.table(store, out)
+        if len(found.runs) > len(planned.known):
+            stored.write(out, found)
+        return found
 
     missing, failures = planned.missing(store), []
     with interruptible():
         try:
             if missing:
-                failures = _run(missing, store, jobs, max_seconds)
+                failures = _run(missing, store, jobs, max_seconds, other_code, write)
         finally:
-            found = planned.table(store)
-            if len(found.runs) > len(planned.known):
-                stored.write(out, found)
+            found = write()
             progress_console.print(f"{len(found.runs)} of {len(planned.entries)} runs in {out}")
     _refuse_failures(planned, store, failures)
     return found
 
 
 def _run(
-    missing: list[Cell], store: Store, jobs: int | None, max_seconds: float | None
+    missing: list[Cell],
+    store: Store,
+    jobs: int | None,
+    max_seconds: float | None,
+    other_code: OtherCode,
+    write: Callable[[], object],
 ) -> list[tuple[Cell, Failure]]:
-    """Train the cells, their price told before; those that failed."""
+    """Train the cells, their price told before, and write after every few; those that failed."""
     from datamodules import open_data
     from experiments.cli.render import GridProgress, progress_console
     from experiments.durations import duration
@@ -187,9 +207,20 @@ def _run(
     workers = jobs or local.default_workers(missing)
     about = duration(sum(prices.values()) / workers)
     progress_console.print(f"{len(missing)} runs to train, {workers} at a time, about {about}")
-    runtimes = {c.run_id: Runtime(wandb="disabled", group=c.profile) for c in missing}
+    runtimes = {
+        c.run_id: Runtime(wandb="disabled", group=c.profile, other_code=other_code) for c in missing
+    }
     with GridProgress(missing, prices) as progress:
-        watch = dropping_checkpoints(progress.watch, store)
+        drop = dropping_checkpoints(progress.watch, store)
+        ended = 0
+
+        def watch(cell: Cell, event: Event) -> None:
+            nonlocal ended
+            drop(cell, event)
+            ended += event["kind"] == "done"
+            if event["kind"] == "done" and ended % WRITTEN_EVERY == 0:
+                write()
+
         run_cells(local, missing, store, runtimes, workers, watch, max_seconds)
     return progress.failures
 
@@ -240,10 +271,10 @@ def _tell_worth(found: Table | None, into: Path | None, figure: Path | None, as_
     if as_json:
         typer.echo(json.dumps(None if said is None else asdict(said), indent=1))
     elif into is None and figure is None:
-        if said is None:
+        if found is None or said is None:
             typer.echo(documents.NO_TABLE)
         else:
-            _print(documents.WORTH_HEADER, documents.worth_rows(said))
+            _print(*documents.worth_table(found))
             _print(*documents.standings_table(said))
 
 

@@ -29,7 +29,6 @@ SYMBOLS = {
     "failed": "✗",
     "damaged": "✗",
     "stopped": "‖",
-    "too large": "–",
     "waiting": "…",
 }
 

@@ -34,7 +34,7 @@ USUAL = asdict(SearchConfig())
 
 @dataclass(frozen=True)
 class Sample:
-    """A candidate with what became of it. `state` is its run's, or why it has none: `too large`, or
+    """A candidate with what became of it. `state` is its run's, or
     `waiting`. A network that was asked for before, as sample `first`, is not run again. `reward` is
     none until the controller is told.
     """
@@ -144,9 +144,6 @@ def _samples(search: Search, runs: Mapping[str, Run]) -> list[Sample]:
     for candidate in search.asked:
         number, cell = candidate.number, candidate.cell
         reward = search.tried[number].reward if number < len(search.tried) else None
-        if cell is None:
-            made.append(Sample(candidate, "too large", reward, None, None))
-            continue
         first, run = numbers.setdefault(cell.run_id, number), runs.get(cell.run_id)
         state = "waiting" if run is None else str(run.state)
         made.append(Sample(candidate, state, reward, run, None if first == number else first))
@@ -184,7 +181,7 @@ class Searches:
 
 def _holds(search: Search, snapshot: Snapshot) -> bool:
     """Whether every result that the controller was told of is the store's."""
-    told = {t.candidate.cell.run_id: t.result for t in search.tried if t.candidate.cell}
+    told = {t.candidate.cell.run_id: t.result for t in search.tried}
     records = snapshot.records(told)
     return all(records[run_id].result is result for run_id, result in told.items())
 

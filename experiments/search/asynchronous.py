@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.search.candidates import Candidate, Search
+from experiments.search.candidates import Candidate, Search, settled
 from experiments.search.config import SearchConfig
 from experiments.store import Store
 from experiments.study import Cell
@@ -113,12 +113,12 @@ class AsynchronousSearch(Search):
     def _tell_of_all_that_ended(self) -> None:
         told = {tried.candidate.number for tried in self.tried}
         for candidate in self.asked:
-            if candidate.number not in told and self._settled(candidate.cell) is not None:
+            if candidate.number not in told and settled(self.store, candidate.cell) is not None:
                 self._note(TELL, candidate.number)
                 self._tell_of(candidate)
 
     def _tell_of(self, candidate: Candidate) -> None:
-        record = self._settled(candidate.cell)
+        record = settled(self.store, candidate.cell)
         if record is None:
             raise UserError(
                 f"{self.journal.path}: sample {candidate.number} was told, and its run is not in "

@@ -8,11 +8,13 @@ killed goes on as if it had not been, and one whose runs are all there is replay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from datamodules import open_data
 from experiments.counting import as_trained, counts
+from experiments.errors import UserError
 from experiments.recipe import Recipe, run_id
 from experiments.search.config import SearchConfig
 from experiments.search.proxy import base_recipe, with_genotype
@@ -22,18 +24,19 @@ from spinenet.genotype import Genotype
 from spinenet.search.graph_hash import graph_hash
 from spinenet.search.space import Choices
 
-LOST = 0.0  # what a network that failed, or that is too large, is worth
+LOST = 0.0  # what a network is worth whose loss was not finite
 DIVERGED = "NonFiniteLossError"
+MOST_ATTEMPTS = 1000  # to draw a network under the limit
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network that a controller asked for. `cell` is None where it is over the limit."""
+    """One network that a controller asked for, and its run."""
 
     number: int
     choices: Choices
     genotype: Genotype
-    cell: Cell | None
+    cell: Cell
 
 
 @dataclass(frozen=True)
@@ -96,46 +99,62 @@ class Search:
     def _take_in(self, due: int) -> None:
         """Tell the controller of the first `due` candidates in order, as far as they are known."""
         for candidate in self.asked[len(self.tried) : max(due, 0)]:
-            record = self._settled(candidate.cell)
+            record = settled(self.store, candidate.cell)
             if record is None:
                 return
             self._tell(candidate, record)
 
     def _tell(self, candidate: Candidate, record: Record) -> None:
-        result = record.result
-        reward = LOST if result is None else result.metrics[self.config.reward]
+        reward = self.worth(record)
         self.controller.tell(candidate.choices, reward)
-        self.tried.append(Tried(candidate, reward, result))
+        self.tried.append(Tried(candidate, reward, record.result))
 
-    def _settled(self, cell: Cell | None) -> Record | None:
-        """What the store has of a candidate, once it is known what that is worth."""
-        return Record() if cell is None else settled(self.store, cell)
+    def worth(self, record: Record) -> float:
+        """The reward of a run that has ended."""
+        return LOST if record.result is None else record.result.metrics[self.config.reward]
+
+    def run_of(self, genotype: Genotype, seed: int) -> Cell:
+        """A network's run by the proxy."""
+        return self._cell(with_genotype(self.base, genotype, seed), genotype.name)
 
     def unsettled(self) -> list[Cell]:
         """The runs of candidates that were asked for and whose worth is not known."""
         told = {tried.candidate.number for tried in self.tried}
-        waited = (c.cell for c in self.asked if c.number not in told)
-        runs = {cell.run_id: cell for cell in waited if cell is not None}
+        runs = {c.cell.run_id: c.cell for c in self.asked if c.number not in told}
         return [cell for cell in runs.values() if settled(self.store, cell) is None]
 
     def _ask(self) -> Cell | None:
         """Ask for the next candidate; its run, if nobody has asked for that before and it has yet
         to be made.
         """
-        choices = self.controller.ask(len(self.asked))
-        genotype = self.space.decode(choices)
+        choices, genotype, recipe = self._affordable(len(self.asked))
         name = graph_hash(genotype)
-        genotype = replace(genotype, name=f"{self.config.space}-{name[:8]}")
-        recipe = with_genotype(self.base, genotype, self.config.run_seed)
-        cell, is_new = None, name not in self._cells
-        if self._is_affordable(recipe):
-            cell = self._cells.setdefault(name, self._cell(recipe, genotype.name))
+        is_new = name not in self._cells
+        cell = self._cells.setdefault(name, self._cell(recipe, genotype.name))
         self.asked.append(Candidate(len(self.asked), choices, genotype, cell))
-        return cell if is_new and self._settled(cell) is None else None
+        return cell if is_new and settled(self.store, cell) is None else None
 
-    def _is_affordable(self, recipe: Recipe) -> bool:
-        limit = self.config.macs_m
-        return limit is None or counts(*as_trained(recipe)).macs_b * 1e3 <= limit
+    def _affordable(self, number: int) -> tuple[Choices, Genotype, Recipe]:
+        """The first network under the limit that the controller draws for a candidate. Raises
+        UserError where it draws none.
+        """
+        least, limit = math.inf, self.config.macs_m
+        for attempt in range(MOST_ATTEMPTS):
+            choices = self.controller.ask(number, attempt)
+            genotype = self.space.decode(choices)
+            name = f"{self.config.space}-{graph_hash(genotype)[:8]}"
+            genotype = replace(genotype, name=name)
+            recipe = with_genotype(self.base, genotype, self.config.run_seed)
+            if limit is None:
+                return choices, genotype, recipe
+            macs_m = counts(*as_trained(recipe)).macs_b * 1e3
+            if macs_m <= limit:
+                return choices, genotype, recipe
+            least = min(least, macs_m)
+        raise UserError(
+            f"macs_m is {limit:g}, and of {MOST_ATTEMPTS} networks drawn for sample {number} the "
+            f"smallest has {least:.4g}; raise the limit, in another search"
+        )
 
     def _cell(self, recipe: Recipe, name: str) -> Cell:
         identity = run_id(recipe, self.fingerprint)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from experiments.errors import UserError, did_you_mean
 from experiments.store import write_atomically
@@ -17,6 +17,8 @@ from spinenet.search.space import Space, space
 ControllerName = Literal["policy", "evolution", "random"]
 Mode = Literal["synchronous", "asynchronous"]
 Reward = Literal["AP", "top1"]
+FILE = "search.json"
+PROXY_RUN = "proxy_run"  # in it, beside the settings
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class SearchConfig:
 
     A synchronous controller learns of candidate n when it is asked for n + `lag`, whoever is
     faster, so that the outcome does not depend on timing; more than `lag` candidates are never
-    under way. An asynchronous one learns of each as it ends, and no worker waits. Networks of more
-    than `macs_m` multiply-adds (1e6, as trained) are not trained and are worth nothing.
+    under way. An asynchronous one learns of each as it ends, and no worker waits. A network of more
+    than `macs_m` multiply-adds (1e6, as trained) is no sample: another is drawn in its place.
     """
 
     space: str = "spinenet"
@@ -77,14 +79,16 @@ def controllers() -> dict[str, Callable[[Space, int], Controller]]:
     }
 
 
-def hold(folder: Path, config: SearchConfig) -> None:
+def hold(folder: Path, config: SearchConfig, proxy_run: str = "") -> None:
     """Write a search's settings into its folder, or check that they are those of before; only the
-    number of samples may have grown.
+    number of samples may have grown. `proxy_run` is the run that the proxy is without a genotype of
+    the search.
 
     Raises UserError that names the setting which differs.
     """
-    path = folder / "search.json"
+    path = folder / FILE
     if path.is_file():
+        refuse_other_proxy(folder, proxy_run)
         before = read_config(folder)
         for name, value in asdict(config).items():
             if name != "samples" and getattr(before, name) != value:
@@ -97,15 +101,43 @@ def hold(folder: Path, config: SearchConfig) -> None:
                 f"{path}: samples is {before.samples}, and {config.samples} is fewer; give at "
                 "least as many, or give the search another name"
             )
-    write_atomically(path, json.dumps(asdict(config), indent=1))
+    write_atomically(path, json.dumps({PROXY_RUN: proxy_run, **asdict(config)}, indent=1))
+
+
+def refuse_other_proxy(folder: Path, proxy_run: str) -> None:
+    """Raise UserError where a search was begun by a recipe or profile that has changed since: all
+    of its samples would be other runs.
+    """
+    before = _read(folder).get(PROXY_RUN)
+    if before and proxy_run and before != proxy_run:
+        raise UserError(
+            f"{folder / FILE}: {PROXY_RUN} is {before}, not {proxy_run}: the proxy's recipe or "
+            "profile has changed since, so its samples are other runs; restore it, or give the "
+            "search another name"
+        )
 
 
 def read_config(folder: Path) -> SearchConfig:
     """The settings in a search's folder. Raises UserError where there is none."""
-    path = folder / "search.json"
+    settings = {name: value for name, value in _read(folder).items() if name != PROXY_RUN}
     try:
-        return SearchConfig(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such search; `spinenet search` starts one") from None
+        return SearchConfig(**settings)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}; give the search another name") from None
+        raise _unreadable(folder, error) from None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        path = folder / FILE
+        raise UserError(f"{path}: no such search; `spinenet search` starts one") from None
+    except ValueError as error:
+        raise _unreadable(folder, error) from None
+    if not isinstance(found, dict):
+        raise _unreadable(folder, "it is no mapping")
+    return found
+
+
+def _unreadable(folder: Path, why: object) -> UserError:
+    return UserError(f"{folder / FILE}: cannot be read: {why}; give the search another name")

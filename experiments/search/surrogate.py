@@ -44,7 +44,7 @@ class Surrogate:
     """The table's AP of any network of a space, without a run. What a controller is told has the
     noise over seeds that the table measured.
 
-    Raises UserError for a table that has too few networks, or no network with two seeds.
+    Raises UserError for a table that has too few networks, or none of the space with two seeds.
     """
 
     optimum: float | None = None
@@ -52,11 +52,12 @@ class Surrogate:
     def __init__(self, table: Table, space: Space) -> None:
         ap = table.ap("proxy")
         networks = [one for one in table.networks if one.hash in ap]
-        noise = pooled_deviation([list(seeds.values()) for seeds in ap.values()])
+        inside = [one for one in networks if one.space == space.name]
+        noise = pooled_deviation([list(ap[one.hash].values()) for one in inside])
         if len(networks) < LEAST or noise is None:
             raise UserError(
                 f"the table has {len(networks)} trained networks, and a model needs {LEAST}, some "
-                "of them with two seeds; `spinenet search-table` goes on with it"
+                f"of the space {space.name} with two seeds; `spinenet search-table` goes on with it"
             )
         self.space, self.noise = space, noise
         inputs = np.stack([features(one.genotype) for one in networks])

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from datamodules import open_data
 from experiments.errors import UserError
 from experiments.provenance import environment, trained_on
-from experiments.recipe import run_id
+from experiments.recipe import Recipe, run_id
 from experiments.search import stored
 from experiments.search.candidates import LOST, settled
 from experiments.search.proxy import base_recipe, with_genotype
@@ -89,13 +89,15 @@ class Run:
 @dataclass(frozen=True)
 class Table:
     """Networks, and the runs that there are of them. `environment` is that in which the file was
-    written.
+    written; `bases` has for each part the run that its recipe would be without another genotype,
+    by which a part is known whose recipe or profile has changed.
     """
 
     config: TableConfig
     environment: dict[str, Any]
     networks: tuple[Network, ...]
     runs: tuple[Run, ...] = field(default=())
+    bases: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {one.hash for one in self.networks}
@@ -131,25 +133,29 @@ class Plan:
     networks: tuple[Network, ...]
     entries: tuple[Entry, ...]
     known: Mapping[str, Run]
+    bases: Mapping[str, str]
 
     def missing(self, store: Store) -> list[Cell]:
         """Cells whose run neither the file nor the store has."""
         new = [e.cell for e in self.entries if e.cell.run_id not in self.known]
         return [cell for cell in new if settled(store, cell) is None]
 
-    def table(self, store: Store) -> Table:
-        """What there is by now."""
-        found = (self.known.get(e.cell.run_id) or _run(e, store) for e in self.entries)
+    def table(self, store: Store, path: Path | None = None) -> Table:
+        """What there is by now, in `path` too, where another process may have written meanwhile."""
+        written = None if path is None else read(path)
+        known = {**self.known, **({} if written is None else _by_id(written.runs))}
+        found = (known.get(e.cell.run_id) or _run(e, store) for e in self.entries)
         runs = tuple(run for run in found if run is not None)
-        return Table(self.config, environment(), self.networks, runs)
+        return Table(self.config, environment(), self.networks, runs, dict(self.bases))
 
 
 def plan(config: TableConfig, path: Path = PATH) -> Plan:
     """What there is to do for a table, given its file if there is one.
 
-    Raises UserError where the file is of other settings.
+    Raises UserError where the file is of other settings, or of recipes that have changed since.
     """
-    before = read(path)
+    before, bases = read(path), _bases(config)
+    identities: dict[str, str] = {p: run_id(recipe, of) for p, (recipe, of) in bases.items()}
     if before is not None:
         for name, value in asdict(before.config).items():
             if getattr(config, name) != value:
@@ -157,9 +163,17 @@ def plan(config: TableConfig, path: Path = PATH) -> Plan:
                     f"{path}: {name} is {value!r}, not {getattr(config, name)!r}; go on with the "
                     "same settings, or write another file with --out"
                 )
+        for part, identity in identities.items():
+            if before.bases.get(part) != identity:
+                profile = config.profile if part == "proxy" else config.long_profile
+                raise UserError(
+                    f"{path}: bases.{part} is {before.bases.get(part)}, not {identity}: profile "
+                    f"{profile!r} or what it sizes has changed since, so its runs are others; "
+                    "restore it, or write another file with --out"
+                )
     networks = before.networks if before else tuple(_sampled(config))
-    known = {run.run_id: run for run in (before.runs if before else ())}
-    return Plan(config, networks, tuple(_entries(config, networks)), known)
+    known = _by_id(before.runs) if before else {}
+    return Plan(config, networks, tuple(_entries(config, networks, bases)), known, identities)
 
 
 def read(path: Path = PATH) -> Table | None:
@@ -171,29 +185,47 @@ def _sampled(config: TableConfig) -> list[Network]:
     return sample(config.samples, config.seed, base_recipe(config.recipe, config.profile))
 
 
-def _entries(config: TableConfig, networks: Sequence[Network]) -> Iterator[Entry]:
-    """Every training of each network in turn."""
-    bases = {
+def _bases(config: TableConfig) -> dict[Part, tuple[Recipe, str]]:
+    """The recipe of each part, and the fingerprint of its data."""
+    recipes: dict[Part, Recipe] = {
         "proxy": base_recipe(config.recipe, config.profile),
         "longer": base_recipe(config.long_recipe, config.long_profile),
     }
+    return {part: (r, open_data(r.data.source).fingerprint) for part, r in recipes.items()}
+
+
+def _by_id(runs: Sequence[Run]) -> dict[str, Run]:
+    return {run.run_id: run for run in runs}
+
+
+def _entries(
+    config: TableConfig,
+    networks: Sequence[Network],
+    bases: Mapping[Part, tuple[Recipe, str]],
+) -> Iterator[Entry]:
+    """Every training of each network in turn."""
     profiles = {"proxy": config.profile, "longer": config.long_profile}
-    prints = {part: open_data(bases[part].data.source).fingerprint for part in PARTS}
-    repeated, longer = (_chosen(n, config.samples) for n in (config.repeated, config.longer))
+    sampled = networks[len(PAPERS) :]
+    repeated, longer = (_chosen(n, sampled) for n in (config.repeated, config.longer))
     for place, network in enumerate(networks, start=-len(PAPERS)):
         seeds = config.repeats if place < 0 or place in repeated else 1
         wanted: list[tuple[Part, int]] = [("proxy", seed) for seed in range(seeds)]
         wanted += [("longer", 0)] if place < 0 or place in longer else []
         for part, seed in wanted:
-            recipe = with_genotype(bases[part], network.genotype, seed)
-            identity = run_id(recipe, prints[part])
+            base, fingerprint = bases[part]
+            recipe = with_genotype(base, network.genotype, seed)
+            identity = run_id(recipe, fingerprint)
             cell = Cell(f"table-{part}", profiles[part], network.label, seed, recipe, identity)
             yield Entry(network, part, cell)
 
 
-def _chosen(number: int, of: int) -> set[int]:
-    """So many places, evenly spaced: the order of networks is by chance already."""
-    return {i * of // number for i in range(number)}
+def _chosen(number: int, networks: Sequence[Network]) -> set[int]:
+    """The places of so many networks, of each space its share: every so many of those of a space,
+    whose order is by chance already. Of all of them every so many would meet the same spaces again
+    and again, since these take turns.
+    """
+    places = sorted(range(len(networks)), key=lambda place: networks[place].space)
+    return {places[(2 * i + 1) * len(places) // (2 * number)] for i in range(number)}
 
 
 def _run(entry: Entry, store: Store) -> Run | None:

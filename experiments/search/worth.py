@@ -9,7 +9,7 @@ correlation with anything can be expected above its square root.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median, mode
 
 import numpy as np
@@ -104,6 +104,14 @@ def worth(table: Table) -> Worth | None:
         outside_training=_outside_training(timed),
         standings=tuple(_standings(table)),
     )
+
+
+def within(table: Table, space: str) -> Table:
+    """What a table has of one space."""
+    networks = tuple(one for one in table.networks if one.space == space)
+    known = {one.hash for one in networks}
+    runs = tuple(run for run in table.runs if run.network in known)
+    return replace(table, networks=networks, runs=runs)
 
 
 def _pairs(table: Table) -> list[tuple[float, float]]:

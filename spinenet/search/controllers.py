@@ -1,9 +1,10 @@
 """Who proposes the next network: chance, or evolution; the paper's own controller is in `policy`.
 
 All follow one protocol. `ask(number)` gives the row of choices of candidate `number`, `tell` the
-reward of a row that was tried. What is asked depends on the seed, the number and what has been told
-so far, in that order, and on nothing else: a search that was stopped is brought back by telling the
-controller again what it knew.
+reward of a row that was tried. A row that cannot be tried is asked for again, by another `attempt`.
+What is asked depends on the seed, the number, the attempt and what has been told so far, in that
+order, and on nothing else: a search that was stopped is brought back by telling the controller
+again what it knew.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ ORDERS = ("order", "output order")
 class Controller(Protocol):
     """A searcher of one space. Rewards are to be made large."""
 
-    def ask(self, number: int) -> Choices:
-        """The row of candidate `number`, counted from 0."""
+    def ask(self, number: int, attempt: int = 0) -> Choices:
+        """The row of candidate `number`, counted from 0; other attempts are other draws."""
         ...
 
     def tell(self, choices: Choices, reward: float) -> None:
@@ -37,9 +38,9 @@ class RandomSearch:
     def __init__(self, space: Space, *, seed: int = 0) -> None:
         self.space, self.seed = space, seed
 
-    def ask(self, number: int) -> Choices:
-        """A row of its own for each number."""
-        return self.space.sample(np.random.default_rng((self.seed, number)))
+    def ask(self, number: int, attempt: int = 0) -> Choices:
+        """A row of its own for each number and attempt."""
+        return self.space.sample(generator(self.seed, number, attempt))
 
     def tell(self, choices: Choices, reward: float) -> None:
         """Nothing is learned."""
@@ -60,9 +61,9 @@ class RegularisedEvolution:
         self.space, self.seed, self.tournament = space, seed, tournament
         self.members: deque[tuple[Choices, float]] = deque(maxlen=population)
 
-    def ask(self, number: int) -> Choices:
+    def ask(self, number: int, attempt: int = 0) -> Choices:
         """A random row until the population is complete, then a changed one."""
-        rng = np.random.default_rng((self.seed, number))
+        rng = generator(self.seed, number, attempt)
         if len(self.members) < (self.members.maxlen or 0):
             return self.space.sample(rng)
         drawn = rng.choice(len(self.members), self.tournament, replace=False)
@@ -72,6 +73,11 @@ class RegularisedEvolution:
     def tell(self, choices: Choices, reward: float) -> None:
         """The row joins the population, and the oldest leaves a full one."""
         self.members.append((choices, reward))
+
+
+def generator(seed: int, number: int, attempt: int) -> np.random.Generator:
+    """What a candidate is drawn with."""
+    return np.random.default_rng((seed, number, attempt) if attempt else (seed, number))
 
 
 def mutate(space: Space, choices: Choices, rng: np.random.Generator) -> Choices:

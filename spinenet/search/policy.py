@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spinenet.search.controllers import generator
 from spinenet.search.space import OFFSETS, Choices, Decision, Space, walked
 
 KINDS = ("order", "output order", "first parent", "second parent", "offset", "kind")
@@ -42,9 +43,9 @@ class PolicyGradient:
         self.pending: list[tuple[Choices, float]] = []
         self.mean, self.square, self.steps = 0.0, 0.0, 0
 
-    def ask(self, number: int) -> Choices:
+    def ask(self, number: int, attempt: int = 0) -> Choices:
         """A row drawn from the policy as it stands."""
-        rng = np.random.default_rng((self.seed, number))
+        rng = generator(self.seed, number, attempt)
         reader = _Reader(self.network)
 
         def choose(decision: Decision) -> int:

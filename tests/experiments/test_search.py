@@ -13,13 +13,14 @@ import pytest
 from experiments.counting import as_trained, counts
 from experiments.errors import UserError
 from experiments.inspection import check_study
-from experiments.search.candidates import LOST, Search, Tried
+from experiments.search.candidates import LOST, Candidate, Search, Tried
 from experiments.search.config import hold, read_config
+from experiments.search.finals import SEEDS, finals, verdicts, winner
 from experiments.search.report import best_so_far, front, level_shares, standings
 from experiments.store import Failure, Store, write_failure
 from spinenet import genotype as genotypes
 from spinenet.search.space import space
-from tests.experiments.search_helpers import CONFIG, carried_out
+from tests.experiments.search_helpers import CONFIG, carried_out, finish
 
 
 @pytest.fixture
@@ -61,22 +62,38 @@ def test_no_more_than_the_lag_is_under_way(store):
 def test_a_network_written_another_way_is_not_run_again(store, monkeypatch):
     search = Search(CONFIG, store)
     row = search.space.sample(np.random.default_rng(0))
-    monkeypatch.setattr(search.controller, "ask", lambda number: row)
+    monkeypatch.setattr(search.controller, "ask", lambda number, attempt: row)
     assert len(carried_out(search, 2, np.random.default_rng(0))) == 1
     assert len({tried.reward for tried in search.tried}) == 1
     assert len(search.tried) == CONFIG.samples
 
 
-def test_a_network_over_the_limit_is_worth_nothing_and_not_trained(store):
-    config = replace(CONFIG, controller="random", samples=8)
+def macs_m(candidate: Candidate) -> float:
+    return counts(*as_trained(candidate.cell.recipe)).macs_b * 1e3
+
+
+@pytest.mark.parametrize("controller", ["random", "evolution", "policy"])
+def test_in_place_of_a_network_over_the_limit_another_is_drawn(store, controller):
+    config = replace(CONFIG, controller=controller, samples=8)
     free = Search(config, store)
     carried_out(free, 1, np.random.default_rng(0))
-    sizes = [counts(*as_trained(tried.candidate.cell.recipe)).macs_b * 1e3 for tried in free.tried]
+    sizes = [macs_m(tried.candidate) for tried in free.tried]
     limit = float(np.median(sizes))
     search = Search(replace(config, macs_m=limit), store)
-    assert carried_out(search, 1, np.random.default_rng(0)) == []  # the others are known
-    for tried, size in zip(search.tried, sizes, strict=True):
-        assert (tried.candidate.cell is None) == (tried.reward == LOST) == (size > limit)
+    carried_out(search, 1, np.random.default_rng(0))
+    assert len(search.tried) == 8
+    assert all(macs_m(tried.candidate) <= limit for tried in search.tried)
+    assert search.tried[0].candidate.choices == free.tried[0].candidate.choices or sizes[0] > limit
+    again = Search(replace(config, macs_m=limit), store)
+    again.replay()
+    assert [t.candidate.choices for t in again.tried] == [t.candidate.choices for t in search.tried]
+
+
+def test_a_limit_that_nothing_meets_is_refused(store, monkeypatch):
+    monkeypatch.setattr("experiments.search.candidates.MOST_ATTEMPTS", 5)
+    search = Search(replace(CONFIG, macs_m=0.001), store)
+    with pytest.raises(UserError, match=r"macs_m is 0.001, and of 5 networks .* raise the limit"):
+        next(search.cells())
 
 
 def test_a_loss_that_was_not_finite_is_worth_nothing_and_other_failures_are_tried_again(store):
@@ -98,6 +115,15 @@ class TestConfig:
         with pytest.raises(UserError, match="samples is 90, and 80 is fewer; give at least"):
             hold(tmp_path, replace(CONFIG, samples=80))
         assert read_config(tmp_path).samples == 90
+
+    def test_a_proxy_that_has_changed_is_refused(self, tmp_path):
+        hold(tmp_path, CONFIG, "0123456789ab")
+        hold(tmp_path, CONFIG, "0123456789ab")
+        assert read_config(tmp_path) == CONFIG
+        with pytest.raises(
+            UserError, match=r"proxy_run is 0123456789ab, not ba.*has changed since"
+        ):
+            hold(tmp_path, CONFIG, "ba9876543210")
 
     def test_other_settings_under_the_same_name_are_refused(self, tmp_path):
         hold(tmp_path, CONFIG)
@@ -189,6 +215,61 @@ def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_
     code, out, _ = run(*asked, "--json", *where)
     assert code == 0
     assert json.loads(out)["best_so_far"] == [LOST] * 3
+
+
+class TestFinals:
+    def ended(self, store: Store, changes: Callable[[int, int], float] | None) -> Search:
+        """A search with its three best trained again; a finalist's rank and seed decide its AP."""
+        search = Search(CONFIG, store)
+        carried_out(search, 2, np.random.default_rng(0))
+        if changes is not None:
+            cells = finals(search, standings(search.tried)[:3])
+            for place, cell in enumerate(cells):
+                finish(store, cell, lambda it, rank=place // SEEDS: changes(rank, it.seed))
+        return search
+
+    def test_they_are_the_best_with_seeds_that_did_not_choose_them(self, store):
+        search = self.ended(store, None)
+        best = standings(search.tried)[:3]
+        cells = finals(search, best)
+        assert [cell.seed for cell in cells] == [1, 2] * 3
+        assert [cell.label.split()[0] for cell in cells[::2]] == [one.name for one in best]
+        assert {cell.run_id for cell in cells}.isdisjoint(one.run_id for one in best)
+        assert verdicts(search, best) == {}
+        assert winner(search, best) == best[0]
+
+    def test_the_best_by_them_wins_and_not_the_luckiest(self, store):
+        search = self.ended(store, lambda rank, seed: 10.0 * rank + seed)
+        found = standings(search.tried)
+        assert verdicts(search, found) == {
+            one.number: 10.0 * rank + 1.5 for rank, one in enumerate(found[:3])
+        }
+        assert winner(search, found) == found[2]
+
+    def test_a_finalist_that_lacks_a_seed_is_not_judged(self, store):
+        search = self.ended(store, None)
+        found = standings(search.tried)
+        for cell in finals(search, found[:2])[:3]:
+            finish(store, cell)
+        assert list(verdicts(search, found)) == [found[0].number]
+
+    def test_on_the_command_line_they_are_trained_once_and_the_best_is_exported(
+        self, run, tmp_path
+    ):
+        where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
+        asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--samples", "2")
+        asked += ("--controller", "random", "--finalists", "1", "--json")
+        code, out, _ = run(*asked, *where)
+        assert code == 0
+        (number,) = json.loads(out)["finals"]
+        assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2 + SEEDS
+        assert run(*asked, *where)[1] == out
+        run("search-report", "mine", "--export", tmp_path / "mine.yaml", *where)
+        best = genotypes.load(tmp_path / "mine.yaml")
+        assert "2 samples of random, seed 0, the best of 1 finalists by two other" in best.source
+        search = Search(read_config(tmp_path / "searches" / "mine"), Store(tmp_path / "runs"))
+        search.replay()
+        assert best.content() == search.asked[int(number)].genotype.content()
 
 
 def test_the_study_of_our_search_compares_at_equal_multiply_adds(tmp_path):

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,12 @@ from scipy import stats
 
 from experiments.counting import Job, counts
 from experiments.errors import UserError
-from experiments.search import documents, sampling, stored
+from experiments.search import documents, sampling, stored, table
 from experiments.search.proxy import base_recipe, with_genotype
 from experiments.search.sampling import PAPERS, SHARES, Network, sizes
 from experiments.search.surrogate import Surrogate
 from experiments.search.table import Plan, Run, Table, TableConfig, plan, read
-from experiments.search.worth import worth
+from experiments.search.worth import within, worth
 from experiments.store import Failure, Store, write_failure
 from experiments.study import Cell
 from spinenet.complexity import Complexity
@@ -120,10 +121,25 @@ class TestRuns:
         }
         assert len({e.cell.run_id for e in planned.entries}) == len(planned.entries)
 
+    def test_what_is_trained_more_than_once_is_of_each_space_its_share(self):
+        rng = np.random.default_rng(0)
+        places = sorted(
+            (place, name)
+            for name, count in sizes(300).items()
+            for place in (rng.permutation(count) + 0.5) / count
+        )
+        networks = [SimpleNamespace(space=name) for _, name in places]
+        for number in (30, 50):
+            chosen = table._chosen(number, networks)
+            assert len(chosen) == number
+            found = Counter(networks[place].space for place in chosen)
+            for name, share in SHARES.items():
+                assert abs(found[name] - number * share) <= 1, name
+
     def test_the_beginning_is_a_smaller_table(self, planned):
         half = planned.entries[: len(planned.entries) // 2]
         parts = Counter(e.part for e in half)
-        assert 0.2 < parts["longer"] / len(half) < 0.5
+        assert 0.15 < parts["longer"] / len(half) < 0.5
         assert {e.cell.seed for e in half} == {0, 1, 2}
 
     def test_it_goes_on_from_the_file_and_from_the_store(self, planned, tmp_path):
@@ -140,6 +156,24 @@ class TestRuns:
         assert len(again.table(store).runs) == 11
         assert later not in again.missing(store)
 
+    def test_what_another_process_wrote_meanwhile_is_kept(self, planned, tmp_path):
+        path, stores = tmp_path / "table.json", [Store(tmp_path / name) for name in "ab"]
+        for store, entries in zip(stores, (planned.entries[:3], planned.entries[3:8]), strict=True):
+            for entry in entries:
+                finish(store, entry.cell)
+            stored.write(path, planned.table(store, path))
+        assert len(read(path).runs) == 8
+
+    def test_runs_of_a_profile_that_has_changed_are_refused(self, planned, tmp_path, monkeypatch):
+        path = tmp_path / "table.json"
+        stored.write(path, planned.table(Store(tmp_path)))
+        plan(CONFIG, path)
+        monkeypatch.setattr(table, "base_recipe", lambda *of: replace(base_recipe(*of), seed=7))
+        with pytest.raises(
+            UserError, match=r"bases\.proxy is .*'smoke' or what.*has changed since"
+        ):
+            plan(CONFIG, path)
+
     def test_a_loss_that_diverged_is_a_result_and_another_failure_is_not(self, planned, tmp_path):
         store = Store(tmp_path)
         first, second = (entry.cell for entry in planned.entries[:2])
@@ -155,11 +189,11 @@ class TestFile:
         store = Store(tmp_path / "runs")
         for entry in planned.entries:
             finish(store, entry.cell)
-        table = planned.table(store)
-        stored.write(tmp_path / "table.json", table)
-        assert read(tmp_path / "table.json") == table
-        assert len((tmp_path / "table.json").read_text().splitlines()) > len(table.runs)
-        run = table.runs[0]
+        whole = planned.table(store)
+        stored.write(tmp_path / "table.json", whole)
+        assert read(tmp_path / "table.json") == whole
+        assert len((tmp_path / "table.json").read_text().splitlines()) > len(whole.runs)
+        run = whole.runs[0]
         assert (run.commit, run.processor, run.seconds) == ("0123456789", "made up", 2.0)
 
     @pytest.mark.parametrize(
@@ -255,6 +289,27 @@ class TestWorth:
         assert (found.name, found.ap, found.seeds) == ("spinenet-49", 7.0, 2)
         assert (found.below, found.samples) == (0.7, 10)
 
+    def test_a_space_is_judged_by_itself(self):
+        """Two spaces of different levels, in each of which the proxy ranks by chance."""
+        first, where, rng = made(30), space("fish"), np.random.default_rng(9)
+        rows = [where.sample(rng) for _ in range(30)]
+        others = tuple(Network("fish", r, graph_hash(where.decode(r)), 1.0, 1.0) for r in rows)
+        runs = tuple(
+            Run(one.hash, part, 0, level + rng.standard_normal(), 10, 9, f"{one.hash}{part}")
+            for level, some in ((10, first.networks), (30, others))
+            for one in some
+            for part in ("proxy", "longer")
+        )
+        both = replace(first, networks=first.networks + others, runs=runs)
+        assert worth(both).kendall.value > 0.4
+        inside = worth(within(both, "fish"))
+        assert inside.networks == 30
+        assert inside.kendall.low < 0 < inside.kendall.high
+        header, lines = documents.worth_table(both)
+        assert header[1:3] == ["in `spinenet`", "in all spaces"]
+        told = {what: (here, everywhere) for what, here, everywhere, _ in lines}
+        assert told["networks"] == ("30", "60")
+
     def test_too_little_says_nothing(self):
         assert worth(made(1)) is None
         few = worth(made(4))
@@ -301,7 +356,7 @@ class TestSurrogate:
     def test_a_table_that_is_too_small_is_refused(self):
         with pytest.raises(UserError, match="8 trained networks, and a model needs 50"):
             Surrogate(made(8), space("spinenet"))
-        with pytest.raises(UserError, match="0 trained networks of the space fish"):
+        with pytest.raises(UserError, match="some of the space fish with two seeds"):
             Surrogate(made(60), space("fish"))
 
 
@@ -329,6 +384,7 @@ def test_the_table_on_the_command_line(run, tmp_path, monkeypatch):
             watch(cell, {"kind": "done"})
             started.append(cell)
         if len(started) == 10:
+            assert len(read(out).runs) == 10  # before the session ends
             raise KeyboardInterrupt
         return []
 
