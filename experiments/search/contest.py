@@ -8,7 +8,7 @@ may fall. Rewards are told as late as in a search, `lag` samples after they were
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -93,7 +93,7 @@ def hold(
     for place, name in enumerate(names):
         make = controllers()[name]
         searchers = [
-            _Searcher(make(objective.space, seed), seed, objective.noise, config.lag)
+            _Searcher(make(objective.space, seed), seed, objective, config.lag)
             for seed in range(config.seeds)
         ]
         points = []
@@ -126,10 +126,10 @@ class _Searcher:
     A network that it asks for again is not run again, so it is worth to it what it was before.
     """
 
-    def __init__(self, controller: Controller, seed: int, noise: float, lag: int) -> None:
-        self.controller, self.noise, self.lag = controller, noise, lag
+    def __init__(self, controller: Controller, seed: int, objective: Objective, lag: int) -> None:
+        self.controller, self.seed, self.objective, self.lag = controller, seed, objective, lag
         self.rng = np.random.default_rng((NOISE, seed))
-        self.rewards: dict[Choices, float] = {}
+        self.rewards: dict[Hashable, float] = {}
         self.untold: list[Choices] = []
         self.asked = 0
         self.best, self.choice = -np.inf, -np.inf  # its reward, and its worth
@@ -137,16 +137,19 @@ class _Searcher:
     def ask(self) -> Choices:
         if len(self.untold) == self.lag:
             row = self.untold.pop(0)
-            self.controller.tell(row, self.rewards[row])
+            self.controller.tell(row, self.rewards[self.objective.identity(row)])
         self.asked += 1
         return self.controller.ask(self.asked - 1)
 
     def hear(self, row: Choices, worth: float) -> None:
-        if row not in self.rewards:
-            self.rewards[row] = worth + self.noise * float(self.rng.standard_normal())
         self.untold.append(row)
-        if self.rewards[row] > self.best:
-            self.best, self.choice = self.rewards[row], worth
+        name = self.objective.identity(row)
+        if name in self.rewards:
+            return
+        reward = worth + self.objective.noise * float(self.rng.standard_normal())
+        self.rewards[name] = reward
+        if reward > self.best:
+            self.best, self.choice = reward, self.objective.judged(row, self.seed)
 
 
 def table_marks(samples: int) -> list[int]:

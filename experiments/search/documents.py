@@ -70,12 +70,12 @@ def contest_caption(contest: Contest) -> str:
             f"samples in the space `{config.space}`: {over}."
         )
     return (
-        f"AP of the chosen network, as the model has it, after so many samples in the space "
-        f"`{config.space}`: {over}. On networks left out of its fit, {facts['networks']} of this "
-        f"space by cross-validation, the model's error is {facts['rmse']:.2f} AP (root mean "
-        f"square), Kendall's rank correlation {facts['kendall']:.2f}, and it explains "
-        f"{float(facts['explained']):.0%} of the variance. Rewards have the noise that was "
-        f"measured over seeds, {contest.noise:.2f} AP."
+        f"AP of the chosen network after so many samples in the space `{config.space}`: {over}. "
+        f"Rewards are by a model of one half of the table, AP by one of the other half. Of a "
+        f"network of this space in the half that it has not seen ({facts['networks']} in both) a "
+        f"model is off by {facts['rmse']:.2f} AP (root mean square); Kendall's rank correlation "
+        f"is {facts['kendall']:.2f}, and {float(facts['explained']):.0%} of the variance are "
+        f"explained. Rewards have the noise that was measured over seeds, {contest.noise:.2f} AP."
     )
 
 

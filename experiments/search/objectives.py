@@ -7,7 +7,7 @@ other objective, a surrogate of the table of trained networks, is in `experiment
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +19,8 @@ HIDDEN = 7919  # of the hidden rows' seeds, which no controller's are derived fr
 
 class Objective(Protocol):
     """Worths of rows of one space. A controller is told a worth with `noise` around it (standard
-    deviation); `optimum` is the largest worth, where that is known.
+    deviation), and what it would choose is judged; `optimum` is the largest worth, where that is
+    known.
     """
 
     space: Space
@@ -27,7 +28,15 @@ class Objective(Protocol):
     optimum: float | None
 
     def worths(self, rows: Sequence[Choices]) -> Sequence[float]:
-        """The worth of each row; row i is that of the searcher with seed i."""
+        """What is told of each row; row i is that of the searcher with seed i."""
+        ...
+
+    def judged(self, row: Choices, seed: int) -> float:
+        """What a choice of the searcher with this seed is truly worth."""
+        ...
+
+    def identity(self, row: Choices) -> Hashable:
+        """Rows with the same are the same, and none of them is told of twice."""
         ...
 
 
@@ -51,6 +60,14 @@ class Planted:
     def worths(self, rows: Sequence[Choices]) -> list[float]:
         """From 0 to 1."""
         return [self._worth(row, hidden) for row, hidden in zip(rows, self.hidden, strict=True)]
+
+    def judged(self, row: Choices, seed: int) -> float:
+        """What is told is the truth."""
+        return self._worth(row, self.hidden[seed])
+
+    def identity(self, row: Choices) -> Choices:
+        """Every row is another: its worth is not of the network."""
+        return row
 
     def _worth(self, row: Choices, hidden: Choices) -> float:
         alike = np.equal(row, hidden)

@@ -33,7 +33,13 @@ class Sum:
 
     def worths(self, rows: list[Choices]) -> list[float]:
         self.asked.append(list(rows))
-        return [float(sum(row)) for row in rows]
+        return [self.judged(row, seed) for seed, row in enumerate(rows)]
+
+    def judged(self, row: Choices, seed: int) -> float:
+        return float(sum(row))
+
+    def identity(self, row: Choices) -> Choices:
+        return row
 
 
 class TestPlanted:
@@ -99,7 +105,7 @@ class TestHold:
             def tell(self, choices: Choices, reward: float) -> None:
                 self.told.append(reward)
 
-        searcher = contests._Searcher(Stubborn(), seed=0, noise=1.0, lag=2)
+        searcher = contests._Searcher(Stubborn(), seed=0, objective=Sum(noise=1.0), lag=2)
         for _ in range(6):
             searcher.hear(searcher.ask(), 5.0)
         assert len(Stubborn.told) == 4  # the last two are not told yet

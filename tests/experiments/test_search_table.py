@@ -342,6 +342,17 @@ class TestSurrogate:
         truth = [blocks_at_3(where.decode(row)) for row in rows]
         assert stats.spearmanr(model.worths(rows), truth).statistic > 0.6
 
+    def test_what_rewards_a_seed_does_not_judge_it(self):
+        where = space("spinenet")
+        model = Surrogate(fine(60), where)
+        row = where.sample(np.random.default_rng(5))
+        told = model.worths([row] * len(model.models))
+        assert len(set(told)) > 1
+        for seed in range(len(told)):
+            assert model.judged(row, seed) == told[seed ^ 1]
+        assert model.judged(row, len(told) + 2) == told[3]
+        assert model.worths([row] * 3) == told[:3]
+
     def test_where_there_is_nothing_to_learn_its_error_says_so(self):
         error = Surrogate(made(60, noise=1e4), space("spinenet")).error
         assert abs(error.kendall) < 0.4
