@@ -145,7 +145,7 @@ def is_study(name: str) -> bool:
     return bool(STUDY_KEYS & set(data)) or data.get("base") in shipped_studies()
 
 
-def check_study(name: str, profile_name: str, runs: Path) -> dict[str, Any]:
+def check_study(name: str, profile_name: str, runs: Path = Path("runs")) -> dict[str, Any]:
     """Every variant's difference to what it starts from and its counts, in the profile and at full
     size; and what training the runs that `runs` lacks will take.
     """
