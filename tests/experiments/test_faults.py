@@ -235,7 +235,7 @@ def test_damaged_pictures_are_left_out_counted_and_shown(tiny_recipe, own_square
 
 def test_tables_say_that_pictures_were_left_out(run, tmp_path):
     runs = Path(shutil.copytree(RESULTS, tmp_path / "runs"))
-    path = next(runs.glob("r0-sp53-digits-s0-*")) / "result.json"
+    path = next(runs.glob("r0-sp53-digits-s0-b6*")) / "result.json"
     body = json.loads(path.read_text())
     path.write_text(json.dumps(body | {"deviates": ["2 damaged pictures left out"]}))
     code, out, _ = run("table", "ladder", "--runs", runs, "--markdown")
