@@ -298,13 +298,14 @@ def _write_best(made: Search, name: str, export: Path | None, draw: Path | None)
     found = standings(made.tried)
     if not found:
         raise UserError(f"{name}: no sample has been trained yet; there is no best network")
-    best = made.asked[winner(made, found).number]
+    told = verdicts(made, found)
+    best = made.asked[winner(found, told).number]
     config = made.config
     budget = f"{len(made.tried)} samples of {config.controller}, seed {config.seed}"
     if config.macs_m is not None:
         budget += f", of at most {config.macs_m:g} M multiply-adds"
-    if finalists := len(verdicts(made, found)):
-        budget += f", the best of {finalists} finalists by two other seeds"
+    if told:
+        budget += f", the best of {len(told)} finalists by two other seeds"
     source = f"our search in the space {config.space}: {budget}, profile {config.profile}"
     genotype = replace(best.genotype, name=name, source=source)
     if export is not None:

@@ -127,29 +127,25 @@ class Search:
         """Ask for the next candidate; its run, if nobody has asked for that before and it has yet
         to be made.
         """
-        choices, genotype, recipe = self._affordable(len(self.asked))
-        name = graph_hash(genotype)
+        choices, name, genotype, recipe = self._affordable(len(self.asked))
         is_new = name not in self._cells
         cell = self._cells.setdefault(name, self._cell(recipe, genotype.name))
         self.asked.append(Candidate(len(self.asked), choices, genotype, cell))
         return cell if is_new and settled(self.store, cell) is None else None
 
-    def _affordable(self, number: int) -> tuple[Choices, Genotype, Recipe]:
-        """The first network under the limit that the controller draws for a candidate. Raises
-        UserError where it draws none.
+    def _affordable(self, number: int) -> tuple[Choices, str, Genotype, Recipe]:
+        """The first network under the limit that the controller draws for a candidate, with its
+        graph hash. Raises UserError where it draws none.
         """
         least, limit = math.inf, self.config.macs_m
         for attempt in range(MOST_ATTEMPTS):
             choices = self.controller.ask(number, attempt)
             genotype = self.space.decode(choices)
-            name = f"{self.config.space}-{graph_hash(genotype)[:8]}"
-            genotype = replace(genotype, name=name)
+            name = graph_hash(genotype)
+            genotype = replace(genotype, name=f"{self.config.space}-{name[:8]}")
             recipe = with_genotype(self.base, genotype, self.config.run_seed)
-            if limit is None:
-                return choices, genotype, recipe
-            macs_m = counts(*as_trained(recipe)).macs_b * 1e3
-            if macs_m <= limit:
-                return choices, genotype, recipe
+            if limit is None or (macs_m := counts(*as_trained(recipe)).macs_b * 1e3) <= limit:
+                return choices, name, genotype, recipe
             least = min(least, macs_m)
         raise UserError(
             f"macs_m is {limit:g}, and of {MOST_ATTEMPTS} networks drawn for sample {number} the "
@@ -162,10 +158,14 @@ class Search:
 
 
 def settled(store: Store, cell: Cell) -> Record | None:
-    """What the store has of a run, if the worth of its network is known by it. A loss that was not
-    finite would not be another time; any other failure says nothing of the network, and the run is
-    tried again.
-    """
+    """What the store has of a run, if the worth of its network is known by it."""
     record = store.records([cell.run_id])[cell.run_id]
+    return record if is_settled(record) else None
+
+
+def is_settled(record: Record) -> bool:
+    """Whether the worth of a network is known by its run. A loss that was not finite would not be
+    another time; any other failure says nothing of the network, and the run is tried again.
+    """
     diverged = record.failure is not None and record.failure.error == DIVERGED
-    return record if record.state == "complete" or diverged else None
+    return record.state == "complete" or diverged

@@ -6,10 +6,10 @@ good is for seeds to say that did not choose them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from experiments.search.candidates import Search, settled
+from experiments.search.candidates import Search, is_settled
 from experiments.search.report import Standing
 from experiments.study import Cell
 
@@ -23,18 +23,20 @@ def finals(made: Search, found: Sequence[Standing]) -> list[Cell]:
 
 def verdicts(made: Search, found: Sequence[Standing]) -> dict[int, float]:
     """Sample's number → mean reward over the other seeds, for networks that have run with all."""
+    again = {one.number: [cell.run_id for cell in _again(made, one)] for one in found}
+    records = made.store.records(run for runs in again.values() for run in runs)
     told = {}
-    for one in found:
-        records = [settled(made.store, cell) for cell in _again(made, one)]
-        known = [made.worth(record) for record in records if record is not None]
+    for number, runs in again.items():
+        known = [made.worth(records[run]) for run in runs if is_settled(records[run])]
         if len(known) == SEEDS:
-            told[one.number] = fmean(known)
+            told[number] = fmean(known)
     return told
 
 
-def winner(made: Search, found: Sequence[Standing]) -> Standing:
-    """The best by the other seeds, or by its reward where none has run with them."""
-    told = verdicts(made, found)
+def winner(found: Sequence[Standing], told: Mapping[int, float]) -> Standing:
+    """The best by the other seeds, of which `verdicts` has told, or by its reward where none has
+    run with them.
+    """
     if not told:
         return found[0]
     return max((one for one in found if one.number in told), key=lambda one: told[one.number])

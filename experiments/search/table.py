@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from datamodules import open_data
 from experiments.errors import UserError
@@ -29,7 +29,6 @@ WAY_OUT = "restore the file, or remove it and let `spinenet search-table` make i
 METRIC = "AP"
 
 Part = Literal["proxy", "longer"]
-PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)

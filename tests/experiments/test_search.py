@@ -236,7 +236,7 @@ class TestFinals:
         assert [cell.label.split()[0] for cell in cells[::2]] == [one.name for one in best]
         assert {cell.run_id for cell in cells}.isdisjoint(one.run_id for one in best)
         assert verdicts(search, best) == {}
-        assert winner(search, best) == best[0]
+        assert winner(best, verdicts(search, best)) == best[0]
 
     def test_the_best_by_them_wins_and_not_the_luckiest(self, store):
         search = self.ended(store, lambda rank, seed: 10.0 * rank + seed)
@@ -244,7 +244,7 @@ class TestFinals:
         assert verdicts(search, found) == {
             one.number: 10.0 * rank + 1.5 for rank, one in enumerate(found[:3])
         }
-        assert winner(search, found) == found[2]
+        assert winner(found, verdicts(search, found)) == found[2]
 
     def test_a_finalist_that_lacks_a_seed_is_not_judged(self, store):
         search = self.ended(store, None)
