@@ -6,10 +6,12 @@ PROFILE ?= embedded
 SEEDS ?= 3
 VENV = .venv/installed
 
-.PHONY: reproduce test lint docs
+.PHONY: reproduce install test lint docs
 
 reproduce: $(VENV)
 	.venv/bin/spinenet reproduce $(STUDY) --profile $(PROFILE) --seeds $(SEEDS)
+
+install: $(VENV)
 
 test: $(VENV)
 	.venv/bin/ruff check .

@@ -25,6 +25,7 @@ from spinenet.config import LayerConfig, ResNetConfig, SpineNetConfig
 from spinenet.detection.retinanet import build_backbone, build_retinanet
 from spinenet.genotype import EXPANSION, Genotype
 from spinenet.resnet import ResNetFPN
+from spinenet.yaml_text import is_yaml
 
 SIDE = 640
 
@@ -60,7 +61,7 @@ def find(name: str) -> Architecture:
     if ":" in name:
         study, _, variant = name.rpartition(":")
         return _of_variant(load_study(study), variant)
-    if name.endswith((".yaml", ".yml")) or name in genotypes.shipped():
+    if is_yaml(name) or name in genotypes.shipped():
         genotype = genotypes.load(name)
         return Architecture(genotype.name, SpineNetConfig(genotype=genotype), SIDE)
     raise UserError(

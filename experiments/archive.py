@@ -18,7 +18,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -37,6 +37,7 @@ TEXTS = ("environment.json", "recipe.yaml", "history.jsonl", "train.log", "outpu
 FOUND = ("detections.json", "ranks.json")
 WEIGHTS = ("weights.safetensors", "best.safetensors")
 KNOWN = (*TEXTS, *FOUND, *WEIGHTS, RESULT)  # the result last: it completes a run
+STAGING = ".importing-"  # the beginning of the name of a folder that an archive is unpacked in
 SUFFIXES = (".tar.gz", ".tgz")
 
 Files = dict[str, dict[str, Any]]  # a run's files: name → sha256, bytes
@@ -66,7 +67,7 @@ def choose(store: Store, patterns: Iterable[str]) -> list[Path]:
     return list(chosen)
 
 
-def export_runs(folders: Iterable[Path], target: Path, *, weights: bool) -> int:
+def export_runs(folders: Sequence[Path], target: Path, *, weights: bool) -> int:
     """Write complete runs to `target`, an archive if it is called so, else a folder; its bytes.
     Raises UserError for a run that cannot be read, and rather than write over anything.
     """
@@ -92,16 +93,22 @@ def import_runs(source: Path, store: Store) -> Iterator[Taken]:
     whole cannot be trusted; then nothing is taken.
     """
     store.root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".importing-", dir=store.root))
+    if not source.is_file():
+        yield from _take_all(source, source, store)
+        return
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=store.root))
     try:
-        if source.is_file():
+        with lock(staging, doing="importing from it"):  # or it would pass for abandoned
             _extract(source, staging)
-        root = staging if source.is_file() else source
-        runs = _manifest(root, source)
-        for folder in _run_folders(root, source):
-            yield _take(folder, None if runs is None else runs.get(folder.name, {}), store)
+            yield from _take_all(staging, source, store)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _take_all(root: Path, source: Path, store: Store) -> Iterator[Taken]:
+    runs = _manifest(root, source)
+    for folder in _run_folders(root, source):
+        yield _take(folder, None if runs is None else runs.get(folder.name, {}), store)
 
 
 def _take(folder: Path, files: Files | None, store: Store) -> Taken:

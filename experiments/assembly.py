@@ -19,9 +19,8 @@ from experiments import capturing
 from experiments.callbacks import FrozenNorms, moving_average
 from experiments.checkpoints import CheckedIO, Checkpoints, latest
 from experiments.distributed import share, share_norms, trainer_options
-from experiments.errors import UserError
 from experiments.leases import Lease
-from experiments.module import TaskModule
+from experiments.module import TaskModule, steps_per_epoch
 from experiments.networks import build, compile_network
 from experiments.recipe import Recipe
 from experiments.resuming import refuse_foreign
@@ -138,16 +137,6 @@ def _determinism(recipe: Recipe, runtime: Runtime) -> bool | str:
     it compiles for most of a minute and which holds each sample of each region in memory.
     """
     return False if runtime.accelerator == "gpu" and recipe.model.kind == "mask-rcnn" else "warn"
-
-
-def steps_per_epoch(recipe: Recipe, data: DataModule) -> int:
-    """Steps of the optimiser, each of a whole batch."""
-    steps = data.batches_per_epoch // recipe.train.accumulate
-    if not steps and data.batches_per_epoch:
-        raise UserError(
-            f"train.batch_size: {recipe.train.batch_size} is more than {data.described}; lower it"
-        )
-    return steps
 
 
 def fit(trainer: pl.Trainer, module: TaskModule, data: DataModule, resume: Path | None) -> None:

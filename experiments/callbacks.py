@@ -1,5 +1,5 @@
-"""What happens beside the training step: averaging, the guard against non-finite losses, reports to
-whoever watches.
+"""What happens beside the training step: averaged weights and frozen norms, the guard against
+non-finite losses, the best weights kept, what is known of a failure, reports to whoever watches.
 """
 
 from __future__ import annotations
@@ -204,8 +204,3 @@ class Report(Callback):
             value = pl_module.scores.metrics[pl_module.metric]
             log.info("epoch %d: %s %.2f", trainer.current_epoch, pl_module.metric, value)
             self.send({"kind": "validation", "metric": pl_module.metric, "value": value})
-
-
-def device_name() -> str:
-    """What the run trains on, for the log and the record."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

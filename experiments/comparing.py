@@ -20,6 +20,7 @@ from experiments.statistics import Estimate, estimate
 from experiments.store import Result, Store, metric_values, read_result
 from experiments.study import MOST_SEEDS, Selection, Study, cells, needs_data
 from experiments.study_file import load_profile, load_study, shipped_studies
+from spinenet.yaml_text import is_yaml
 
 SIZES = {"MACs M": ("macs_b", 1e3), "params M": ("params_m", 1.0)}
 SPEED = {"pictures/s": ("images_per_second", 1.0)}
@@ -137,7 +138,7 @@ def _collected(grid: Sequence[Any], stores: Sequence[Store]) -> dict[str, dict[i
 def _unknown(name: str, stores: Sequence[Store], error: UserError) -> str:
     """Why a name is neither a run nor a study, and the nearest of both."""
     folders = [path for store in stores for path in store.folders()]
-    if get_close_matches(name, shipped_studies(), n=1) or name.endswith((".yaml", ".yml")):
+    if get_close_matches(name, shipped_studies(), n=1) or is_yaml(name):
         return f"{name}: no run in {_places(stores)} has this name or id, and {error}"
     names = {word: path.name for path in folders for word in (path.name, _run_id(path))}
     near = get_close_matches(name, names, n=1, cutoff=0.5)

@@ -24,7 +24,7 @@ from experiments.recipe import Recipe, flatten, plain, to_tree
 from spinenet import genotype as genotypes
 from spinenet.derivations import derive
 from spinenet.genotype import Genotype, GenotypeError
-from spinenet.yaml_text import YamlError, parse
+from spinenet.yaml_text import YamlError, is_yaml, parse
 
 RECIPES = Path(__file__).parent / "recipes"
 GENOTYPE = ".genotype"  # the end of the key of what is always put whole
@@ -209,7 +209,7 @@ def load_recipe(name_or_path: str, seen: tuple[Path, ...] = ()) -> Tree:
     among those `seen`.
     """
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
+    if not is_yaml(name_or_path):
         path = RECIPES / f"{name_or_path}.yaml"
         if not path.is_file():
             known = [p.stem for p in RECIPES.glob("*.yaml")]
@@ -257,7 +257,7 @@ def difference(tree: Tree, base: Tree) -> dict[str, tuple[Any, Any]]:
 
 def beside(path: Path, name: str) -> str:
     """A file named inside `path` is looked for beside it; a shipped name stays one."""
-    return str(path.parent / name) if name.endswith((".yaml", ".yml")) else name
+    return str(path.parent / name) if is_yaml(name) else name
 
 
 def _check_key(parts: list[str], value: Any, tree: Tree, *, origin: str) -> None:

@@ -25,6 +25,7 @@ from spinenet.checkpoints.bundle import Bundle
 from spinenet.checkpoints.errors import CheckpointError
 from spinenet.checkpoints.load import Loaded, code_base, load
 from spinenet.config import Activation, Flavor, LayerConfig, SpineNetConfig
+from spinenet.yaml_text import is_yaml
 
 Task = Literal["retinanet", "mask-rcnn", "classifier"]  # recipes by name
 
@@ -88,7 +89,7 @@ def describe(name: str, flavor: Flavor, task: Task, said: Said) -> Recipe:
     conventions of a code base but for what the user said.
     """
     try:
-        if name.endswith((".yaml", ".yml")):
+        if is_yaml(name):
             return _of_file(name, flavor, task, said)
         model = zoo.model(name)
         usual = LayerConfig(activation=_usual_activation(name, model, task))

@@ -27,9 +27,10 @@ from experiments.study import (
     Variant,
     variant_tree,
 )
-from experiments.study_file import load_profile, load_study, shipped_studies
+from experiments.study_file import load_profile, load_study
 from experiments.tables import markdown, printed, relative
 from spinenet import zoo
+from spinenet.yaml_text import is_yaml
 
 if TYPE_CHECKING:
     from spinenet.counts import Complexity
@@ -45,8 +46,6 @@ MODEL_STUDIES = (
 )
 COUNT_HEADER = ["model", "px", "MACs B", "printed", "diff", "params M", "printed", "diff"]
 CLOSE = 0.01  # what a printed count may differ by
-
-STUDY_KEYS = {"variants", "claims", "recipe", "set"}
 
 
 @dataclass(frozen=True)
@@ -136,15 +135,6 @@ def _agreement(counted: float, value: PaperValue | None) -> str:
     return relative(counted, value) + (" unresolved" if unresolved else "")
 
 
-def is_study(name: str) -> bool:
-    """Whether a name or file is a study rather than a recipe."""
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        return name in shipped_studies()
-    data = read_yaml(path)
-    return bool(STUDY_KEYS & set(data)) or data.get("base") in shipped_studies()
-
-
 def check_study(name: str, profile_name: str, runs: Path = Path("runs")) -> dict[str, Any]:
     """Every variant's difference to what it starts from and its counts, in the profile and at full
     size; and what training the runs that `runs` lacks will take.
@@ -152,11 +142,7 @@ def check_study(name: str, profile_name: str, runs: Path = Path("runs")) -> dict
     study, profile = load_study(name), load_profile(profile_name)
     # Refuses what cannot run.
     planned = planned_rows(study, Selection(profile=profile, seeds=profile.seeds), runs)
-    own = set(
-        (read_yaml(Path(name)).get("variants") or {})
-        if name.endswith((".yaml", ".yml"))
-        else study.variants
-    )
+    own = set((read_yaml(Path(name)).get("variants") or {}) if is_yaml(name) else study.variants)
     return {
         "title": study.title,
         "variants": [_variant(study, v, profile, own) for v in study.published],

@@ -8,7 +8,7 @@ what all have found, each picture once, also where a sampler deals some out twic
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -20,10 +20,14 @@ from datamodules import CocoIndex
 from datamodules.sampling import current_rank
 from datamodules.transforms import normalise
 from experiments.accuracy import label_ranks, top_k_accuracy
+from experiments.errors import UserError
 from experiments.optimizer import add_l2, build_optimizer, schedule
 from experiments.recipe import Recipe
 from experiments.scoring import Scores, score, to_coco
 from spinenet.detection.instances import InstanceDetections
+
+if TYPE_CHECKING:
+    from experiments.tasks import DataModule
 
 Files = dict[str, Any]
 """File name → content that becomes JSON."""
@@ -33,6 +37,16 @@ NO_ROWS = torch.empty(0, 3, dtype=torch.long)
 
 class NonFiniteLossError(RuntimeError):
     """The loss is no longer a number; the message has its terms."""
+
+
+def steps_per_epoch(recipe: Recipe, data: DataModule) -> int:
+    """Steps of the optimiser, each of a whole batch."""
+    steps = data.batches_per_epoch // recipe.train.accumulate
+    if not steps and data.batches_per_epoch:
+        raise UserError(
+            f"train.batch_size: {recipe.train.batch_size} is more than {data.described}; lower it"
+        )
+    return steps
 
 
 class TaskModule(pl.LightningModule, ABC):
@@ -104,7 +118,7 @@ class TaskModule(pl.LightningModule, ABC):
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return int(self.trainer.estimated_stepping_batches) // self.recipe.train.epochs
-        return int(data.batches_per_epoch // self.trainer.accumulate_grad_batches)
+        return steps_per_epoch(self.recipe, data)
 
 
 class DetectionModule(TaskModule):

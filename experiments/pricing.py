@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from datamodules import DataSourceConfig, OnError, training_samples
 from experiments.counting import macs_by_run
-from experiments.provenance import processor
+from experiments.errors import UserError
+from experiments.provenance import gpu_name, processor, trained_on
 from experiments.store import Store
 from experiments.study import Cell
 
@@ -71,23 +72,17 @@ def price_runs(cells: Sequence[Cell], store: Store) -> dict[str, Price]:
 
 
 def measured_speeds(store: Store) -> list[Speed]:
-    """Speeds of the store's runs that were made on this processor, and GPU if there is one."""
-    here, gpu = processor(), gpu_name()
+    """Speeds of the store's runs that were made on what runs here take: the GPU if there is one,
+    else the processor.
+    """
+    here = gpu_name() or processor()
     return [
         Speed(r.macs_b, r.images_per_second, r.seconds - r.train_seconds)
         for r in store.results()
-        if r.environment.get("processor") == here
-        and r.environment.get("gpu") == gpu
+        if trained_on(r.environment) == here
         and r.environment.get("processes", 1) == 1
         and r.train_seconds >= LEAST_MEASURED_S
     ]
-
-
-def gpu_name() -> str | None:
-    """The GPU that runs would take, if there is one."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _probed() -> Speed:
@@ -98,6 +93,11 @@ def _probed() -> Speed:
 
 def _pictures(source: DataSourceConfig, on_error: OnError) -> int:
     if getattr(source, "root", None) == "":
+        if source.kind not in PUBLISHED_PICTURES:
+            raise UserError(
+                f"data.source.kind: the paper has no data set of kind {source.kind!r}; name a "
+                f"folder: --data {source.kind}:FOLDER"
+            )
         return PUBLISHED_PICTURES[source.kind]
     return training_samples(source, on_error)
 

@@ -22,7 +22,7 @@ from experiments.bench.contest import Device, Settings
 from experiments.bench.detectors import Workload, draw, our_step
 from experiments.compose import from_tree
 from experiments.counting import EMBEDDED_CLASSES, counts
-from experiments.provenance import processor
+from experiments.provenance import gpu_name, processor
 from experiments.recipe import Recipe
 from experiments.store import write_atomically
 from experiments.study import variant_tree
@@ -38,7 +38,7 @@ def probed_speed() -> tuple[float, float, float]:
     """Multiply-adds in 1e9 of the probed network, its pictures per second in training, and
     seconds that a run takes beside training. Measured at the first call on a machine.
     """
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    gpu = gpu_name()
     identity = {"processor": processor(), "gpu": gpu, "torch": torch.__version__}
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     path = cache_folder() / f"speed-{digest}.json"

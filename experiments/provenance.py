@@ -45,11 +45,18 @@ def environment() -> dict[str, Any]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gib": memory_gib(),
-        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "gpu": gpu_name(),
         "cuda": torch.version.cuda if has_gpu else None,
         "cudnn": torch.backends.cudnn.version() if has_gpu else None,
         "packages": {name: found for name in (SUITE, *PACKAGES) if (found := _version(name))},
     }
+
+
+def gpu_name() -> str | None:
+    """The GPU that runs would take, if there is one."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def trained_on(facts: Mapping[str, Any]) -> str:

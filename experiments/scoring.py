@@ -40,8 +40,8 @@ PRECISION_CURVES = {"AP50": slice(0, 1), "AP75": slice(5, 6), "AP": slice(0, 10)
 @dataclass(frozen=True)
 class Scores:
     """Percentages: `metrics` by name (COCO's twelve: AP, AP50, AP75, APS, …, AR1, …, ARL; AP_8to16,
-    …), and AP of boxes by class name. The metrics of masks have the same names behind `mask/`:
-    mask/AP, mask/AP50, ….
+    …), and by class name AP of boxes. The metrics of masks have the same names behind `mask/`:
+    mask/AP, mask/AP50, …. Of a classifier they are top1 and top5, and top-1 by class.
 
     A size without any object has no entry.
     """

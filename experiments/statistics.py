@@ -8,7 +8,7 @@ are corrected by Holm's method.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,8 +127,8 @@ def seeds_to_bound(margin: float, deviation: float) -> int | None:
     return _fewest(enough)
 
 
-def _fewest(enough: object) -> int | None:
-    return next((n for n in range(2, MOST_SEEDS + 1) if enough(n)), None)  # type: ignore[operator]
+def _fewest(enough: Callable[[int], bool]) -> int | None:
+    return next((n for n in range(2, MOST_SEEDS + 1) if enough(n)), None)
 
 
 def _power(effect: float, deviation: float, seeds: int) -> float:

@@ -3,12 +3,14 @@
     runs/<name>-<run id>/
         recipe.yaml          what was run
         environment.json     where: versions, hardware, commit
+        code.json            the code that began it, which may go on with it
         history.jsonl        losses and validation by step
         train.log            the run's own words; output.log: everything else it printed
         progress.json        how far it is, while it is not finished
         checkpoints/         the last two states that training can go on from
-        weights.safetensors  final weights, with recipe and label map
-        detections.json      what they find on the validation split
+        weights.safetensors  final weights, with recipe and label map; best.safetensors: of the
+                             best validation
+        detections.json      what they find on the validation split; ranks.json of a classifier
         result.json          written last and atomically: a run is complete iff it validates
         failure.json         what went wrong, if it did
 
@@ -30,12 +32,14 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from experiments.errors import UserError
+from experiments.errors import UserError, first_problem
 from experiments.leases import is_locked
 
 RESULT_VERSION = 1
 CHECKPOINTS = "checkpoints"  # the folder of a run's
 RUN_FOLDER = re.compile(r"(?P<name>[^/\\]+)-(?P<id>[0-9a-f]{12})")
+
+DIVERGED = "NonFiniteLossError"  # what a failure is called whose loss was not finite
 
 State = Literal["complete", "failed", "running", "missing"]
 
@@ -44,10 +48,10 @@ State = Literal["complete", "failed", "running", "missing"]
 class Result:
     """What a finished run says of itself.
 
-    `metrics` are COCO's on validation, in percent; `macs_b` and `params_m` are those of the network
-    as trained. `deviates` labels what a user changed of the schedule; `cells` are the entries of
-    grids that it was run for, as STUDY/VARIANT@PROFILE; `tracker_seconds` went by in W&B's logger;
-    `left_out` are damaged pictures by split.
+    `metrics` are the task's on validation, in percent: COCO's, or top-1 and top-5; `macs_b` and
+    `params_m` are those of the network as trained. `deviates` labels what a user changed of the
+    schedule; `cells` are the entries of grids that it was run for, as STUDY/VARIANT@PROFILE;
+    `tracker_seconds` went by in W&B's logger; `left_out` are damaged pictures by split.
     """
 
     run_id: str
@@ -94,6 +98,14 @@ class Record:
     state: State = "missing"
     result: Result | None = None
     failure: Failure | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known what comes of the run. A loss that was not finite would not be
+        another time; any other failure says nothing of the network.
+        """
+        diverged = self.failure is not None and self.failure.error == DIVERGED
+        return self.state == "complete" or diverged
 
 
 class Store:
@@ -189,10 +201,9 @@ def read_result(folder: Path) -> Result | None:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; allow it to be read") from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(p) for p in problem["loc"])
+        key, told = first_problem(error)
         raise UserError(
-            f"{path}: {key or 'file'}: {problem['msg']}; remove the file to run this cell again"
+            f"{path}: {key or 'file'}: {told}; remove the file to run this cell again"
         ) from None
     if result.schema_version != RESULT_VERSION:
         raise UserError(
@@ -228,7 +239,7 @@ def write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -23,15 +23,17 @@ from datamodules import (
     LabelsCsvConfig,
 )
 from experiments.compose import Changes, beside, load_recipe, read_yaml
-from experiments.errors import UserError, did_you_mean
+from experiments.errors import MISSING, UserError, did_you_mean, first_problem
 from experiments.protocols import check_protocol
 from experiments.recipe import Recipe
 from experiments.study import COUNTED, Claim, Metric, PaperValue, Profile, Study, Variant
+from spinenet.yaml_text import is_yaml
 
 METRICS: tuple[str, ...] = get_args(Metric)
 PROFILES = Path(__file__).parent / "profiles"
 STUDY_KEYS = {"title", "source", "base", "recipe", "set", "protocol", "metrics", "classes"}
 STUDY_KEYS |= {"variants", "claims"}
+IN_RECIPES = {"title", "base"}  # of these keys, what recipes have too
 TEXTS = ("title", "why", "unpublished")
 VARIANT_KEYS = {"from", "times", "paper", "full_size", "protocol", *TEXTS}
 
@@ -75,20 +77,41 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
     )
 
 
-def load_profile(name: str) -> Profile:
-    """A profile that comes with the package, or a YAML file."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+def is_study(name: str) -> bool:
+    """Whether a name or file is that of a study rather than of a recipe. Raises UserError for a
+    file that cannot be read.
+    """
+    seen: list[str] = []
+    while is_yaml(name) and name not in seen:
+        seen.append(name)
+        data = read_yaml(Path(name))
+        if set(data) & (STUDY_KEYS - IN_RECIPES):
+            return True
+        name = beside(Path(name), str(data.get("base", "")))
+    return name in shipped_studies()
+
+
+def load_profile(name: str, seen: tuple[Path, ...] = ()) -> Profile:
+    """A profile that comes with the package, or a YAML file, whose bases are not among those
+    `seen`.
+    """
+    path = Path(name) if is_yaml(name) else PROFILES / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"no profile {name!r}; {did_you_mean(name, shipped_profiles())}")
+    if path.resolve() in seen:
+        raise UserError(f"{path.name}: it is its own base; name another profile")
     data = read_yaml(path)
     base = Profile(path.stem, "")
     if "base" in data:
-        name = str(data.pop("base"))
-        base = load_profile(beside(path, name))
+        try:
+            base = load_profile(beside(path, str(data.pop("base"))), (*seen, path.resolve()))
+        except (UserError, OSError) as error:  # a name may be longer than any file's
+            raise UserError(f"{path.name}: base: {getattr(error, 'strerror', error)}") from None
     title, seeds, full_size, is_evidence = (
         data.pop(key, getattr(base, key)) for key in ("title", "seeds", "full_size", "is_evidence")
     )
-    if not isinstance(seeds, int) or seeds < 1:
+    title = _text(title, f"{path.name}: title")
+    if not _is_count(seeds):
         raise UserError(f"{path.name}: seeds: {seeds!r} must be a number of at least 1")
     for key, value in (("full_size", full_size), ("is_evidence", is_evidence)):
         if not isinstance(value, bool):
@@ -140,7 +163,7 @@ def shipped_profiles() -> list[str]:
 
 
 def _study_path(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
+    if is_yaml(name):
         return Path(name)
     path = Path(str(files("ablations"))) / f"{name}.yaml"
     if not path.is_file():
@@ -156,7 +179,7 @@ def _base_study(data: Mapping[str, Any], path: Path, seen: tuple[Path, ...]) -> 
             raise UserError(f"{path.name}: give recipe: NAME, or base: STUDY to extend a study")
         return Study(id="", title="", recipe="", variants={})
     name = str(data["base"])
-    if name.endswith((".yaml", ".yml")):
+    if is_yaml(name):
         return load_study(beside(path, name), seen)
     try:
         return load_study(name, seen)
@@ -191,7 +214,7 @@ def _read_metrics(names: Any, path: Path) -> tuple[Metric, ...]:
 
 
 def _read_classes(count: Any, path: Path) -> int:
-    if not isinstance(count, int) or count < 1:
+    if not _is_count(count):
         raise UserError(f"{path.name}: classes: {count!r} must be a number of outputs, such as 91")
     return count
 
@@ -294,6 +317,10 @@ def _read_paper(data: Any, where: str) -> dict[str, PaperValue]:
     return found
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _text(value: Any, where: str) -> str:
     """What is to be read by people; nothing is an empty one."""
     if value is not None and not isinstance(value, str):
@@ -364,7 +391,6 @@ def _typed(cls: type, data: Any, where: str) -> Any:
     try:
         return TypeAdapter(cls).validate_python(given)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(p) for p in problem["loc"])
-        told = "missing; give one" if problem["type"] == "missing" else problem["msg"]
-        raise UserError(f"{where}{'.' if key else ''}{key}: {told}") from None
+        key, told = first_problem(error)
+        way_out = "; give one" if told == MISSING else ""
+        raise UserError(f"{where}{'.' if key else ''}{key}: {told}{way_out}") from None

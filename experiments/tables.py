@@ -24,7 +24,7 @@ from experiments.grid import collect
 from experiments.provenance import trained_on
 from experiments.recipe import Recipe, run_id
 from experiments.statistics import Estimate, estimate
-from experiments.store import Result, Store, metric_values
+from experiments.store import Result, Store, metric_values, write_atomically
 from experiments.study import COUNTED, Cell, Metric, PaperValue, Study, Variant
 
 if TYPE_CHECKING:
@@ -199,11 +199,11 @@ def replace_block(path: Path, name: str, text: str) -> None:
     start, end = f"<!-- table: {name} -->", "<!-- end -->"
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    before, found, rest = path.read_text().partition(start)
+    before, found, rest = path.read_text(encoding="utf-8").partition(start)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise UserError(f"{path}: has no block {start} … {end} to write the table into")
-    path.write_text(f"{before}{start}\n\n{text}\n{end}{after}")
+    write_atomically(path, f"{before}{start}\n\n{text}\n{end}{after}")
 
 
 def caption(report: Report) -> str:

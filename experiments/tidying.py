@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from experiments.archive import STAGING
 from experiments.errors import UserError
-from experiments.leases import HeldError, clear, lock
+from experiments.leases import HeldError, clear, is_locked, lock
 from experiments.store import CHECKPOINTS, RUN_FOLDER, Store, read_record, read_result
+
+GONE = ".gone"  # the end of the name of a folder that is being removed
 
 Kind = Literal["checkpoints", "failed", "unasked", "drafts"]
 KINDS: dict[Kind, str] = {
     "checkpoints": "checkpoints of complete runs",
-    "failed": "runs that failed and were not done since",
-    "unasked": "runs that no study and no search asks for",
+    "failed": "runs that failed and were not done since; one whose loss diverged has said all",
+    "unasked": "runs that no study, no search and no table of networks asks for",
     "drafts": "what killed processes left",
 }
 
@@ -40,6 +43,8 @@ def leftovers(store: Store, kinds: Collection[Kind], asked: Collection[str]) -> 
     for folder in store.folders():
         if RUN_FOLDER.fullmatch(folder.name) and folder.is_dir():
             found += _of_run(folder, kinds, asked)
+    if "drafts" in kinds:
+        found += [Leftover("drafts", path, path, _size(path)) for path in _abandoned(store.root)]
     return found
 
 
@@ -64,21 +69,27 @@ def remove(found: Sequence[Leftover]) -> list[Leftover]:
 
 
 def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) -> set[str]:
-    """Ids of the runs that a shipped study, a study file or a search of these asks for, at any
-    profile, on its own data and on each data set that the store has results of.
+    """Ids of the runs that a shipped study or a study file asks for, at any profile, on its own
+    data and on each data set that the store has results of; a search of these, with its finalists;
+    or the table of trained networks.
     """
-    from experiments.dashboard.grids import Grids
-    from experiments.dashboard.snapshot import Lookout
+    from experiments.search import table
     from experiments.search.asynchronous import make_search
-    from experiments.search.config import read_config
+    from experiments.search.config import FILE, read_config, refuse_other_proxy
+    from experiments.search.finals import finals
+    from experiments.search.report import standings
+    from experiments.snapshot import Lookout
+    from experiments.study_grids import StudyGrids
 
     snapshot = Lookout([store.root]).look()
-    wanted = {cell for grid in Grids(study_files).all(snapshot) for cell in grid.by_run}
-    for folder in sorted(searches.iterdir()) if searches.is_dir() else ():
+    wanted = {cell for grid in StudyGrids(study_files).all(snapshot) for cell in grid.by_run}
+    for folder in sorted(path.parent for path in searches.glob(f"*/{FILE}")):
         made = make_search(read_config(folder), store, folder)
+        refuse_other_proxy(folder, made.proxy.run_id)
         made.replay()
-        wanted |= {candidate.cell.run_id for candidate in made.asked if candidate.cell}
-    return wanted
+        wanted |= {candidate.cell.run_id for candidate in made.asked}
+        wanted |= {cell.run_id for cell in finals(made, standings(made.tried))}
+    return wanted | table.asked()
 
 
 def _of_run(folder: Path, kinds: Collection[Kind], asked: Collection[str]) -> Iterator[Leftover]:
@@ -91,7 +102,7 @@ def _of_run(folder: Path, kinds: Collection[Kind], asked: Collection[str]) -> It
     whole: Kind | None = None
     if "unasked" in kinds and folder.name.rpartition("-")[2] not in asked:
         whole = "unasked"
-    elif "failed" in kinds and record.state == "failed":
+    elif "failed" in kinds and record.state == "failed" and not record.is_settled:
         whole = "failed"
     if whole is not None:
         yield Leftover(whole, folder, folder, _size(folder))
@@ -111,6 +122,12 @@ def _drafts(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def _abandoned(root: Path) -> list[Path]:
+    """Folders whose removal or import was killed half-way."""
+    gone, imports = sorted(root.glob(f".*{GONE}")), sorted(root.glob(f"{STAGING}*"))
+    return [*gone, *(path for path in imports if not is_locked(path))]
+
+
 def _size(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
@@ -121,7 +138,7 @@ def _size(path: Path) -> int:
 def _delete(path: Path) -> None:
     """A folder goes at once, under a name that no run has, and then its files one by one."""
     if path.is_dir():
-        gone = path.rename(path.with_name(f".{os.getpid()}.gone"))
+        gone = path.rename(path.with_name(f".{os.getpid()}{GONE}"))
         shutil.rmtree(gone)
     else:
         path.unlink(missing_ok=True)

@@ -28,7 +28,6 @@ from experiments.assembly import (
     make_trainer,
     read_data,
     ready_module,
-    steps_per_epoch,
 )
 from experiments.callbacks import (
     BEST,
@@ -38,7 +37,6 @@ from experiments.callbacks import (
     Report,
     Send,
     Witness,
-    device_name,
 )
 from experiments.code_version import take_up
 from experiments.distributed import (
@@ -48,8 +46,9 @@ from experiments.distributed import (
 from experiments.distributed import facts as facts_of_sharing
 from experiments.faults import explained
 from experiments.leases import LeaseLostError, clear, lock
+from experiments.module import steps_per_epoch
 from experiments.progress import ProgressFile
-from experiments.provenance import environment
+from experiments.provenance import environment, trained_on
 from experiments.recipe import Recipe, to_tree
 from experiments.run_log import log_to
 from experiments.runtime import Runtime
@@ -206,9 +205,8 @@ def _begin(
     facts = environment() | {"accelerator": runtime.accelerator} | facts_of_sharing(runtime)
     write_atomically(folder / "recipe.yaml", yaml.safe_dump(to_tree(recipe), sort_keys=False))
     write_atomically(folder / "environment.json", json.dumps(facts, indent=1))
-    log.info(
-        "run %s (%s), commit %s, on %s", run_id, recipe.name, facts["commit"][:10], device_name()
-    )
+    commit, where = facts["commit"][:10], trained_on(facts)
+    log.info("run %s (%s), commit %s, on %s", run_id, recipe.name, commit, where)
     return facts, marks
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.compose import from_tree
-from experiments.errors import UserError
+from experiments.errors import UserError, first_problem
 from experiments.networks import build
 from experiments.recipe import Recipe, to_tree
 from experiments.store import sync
@@ -120,9 +120,8 @@ def _read(path: Path, metadata: Mapping[str, str], key: str, kind: type[Kind]) -
     try:
         return TypeAdapter(kind).validate_json(metadata[key])
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join([key, *map(str, problem["loc"])])
+        inner, told = first_problem(error)
+        where = f"{key}.{inner}" if inner else key
         raise UserError(
-            f"{path}: {where} in its metadata: {problem['msg']}; give a weights file written by a "
-            "run"
+            f"{path}: {where} in its metadata: {told}; give a weights file written by a run"
         ) from None

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from spinenet.naming import unknown
-from spinenet.yaml_text import YamlError, parse
+from spinenet.yaml_text import YamlError, is_yaml, parse
 
 BOTTLENECK, RESIDUAL, MBCONV = "bottleneck", "residual", "mbconv"
 EXPANSION = {
@@ -228,7 +228,7 @@ def from_yaml(text: str, *, origin: str = "genotype") -> Genotype:
 def load(name_or_path: str | Path, *, relative_to: Path | None = None) -> Genotype:
     """A shipped genotype by name, or one from a YAML file, which is looked up in `relative_to`."""
     text = str(name_or_path)
-    if not text.endswith((".yaml", ".yml")):
+    if not is_yaml(text):
         return _load_shipped(text)
     path = Path(text) if relative_to is None or Path(text).is_absolute() else relative_to / text
     if not path.is_file():

@@ -19,6 +19,11 @@ class YamlError(ValueError):
     """The text is no YAML that can be used; the message says where and why."""
 
 
+def is_yaml(name: str) -> bool:
+    """Whether a name is that of a YAML file, not of something that comes with the package."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def parse(text: str) -> Any:
     """The data in `text`. Raises YamlError."""
     try:

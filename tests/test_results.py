@@ -11,7 +11,8 @@ from experiments import tables
 from experiments.inspection import model_tables
 from experiments.search import documents
 from experiments.search.contest import CONTESTS, Contest, is_of
-from experiments.search.figures import contest_figure, proxy_figure
+from experiments.search.figures import contest_figure, found_figure, proxy_figure
+from experiments.search.findings import read_all
 from experiments.search.stored import read as read_stored
 from experiments.search.table import plan, read
 from experiments.store import Store
@@ -21,6 +22,7 @@ from spinenet.drawing import save
 
 ROOT = Path(__file__).parent.parent
 STORES = {name: Store(ROOT / "results" / name) for name in ("embedded", "embedded-long")}
+FOUND = ROOT / "results" / "search" / "found"
 TABLE = ROOT / "results" / "search" / "table.json"
 BLOCK = re.compile(r"<!-- table: (\S+) (\S+) -->\n(.*?)\n<!-- end -->", re.DOTALL)
 LEARNING = ("r50-fpn", "r0-sp53", "spinenet-49", "spinenet-96")
@@ -118,3 +120,12 @@ class TestSearch:
         held = read_stored(ROOT / "results" / "search" / "replay.json", Contest, "")
         table = read(TABLE)
         assert held is None or (table is not None and is_of(held, held.config, table))
+
+    def test_the_page_and_the_figure_have_what_searches_found(self, tmp_path):
+        found = read_all(FOUND)
+        assert self.block(documents.FOUND_BLOCK) == documents.found_markdown(found)
+        figure = self.FIGURES / "search-found.svg"
+        assert figure.is_file() == bool(found) == (f"(figures/{figure.name})" in self.PAGE)
+        if found:
+            save(found_figure(found), tmp_path / figure.name)
+            assert (tmp_path / figure.name).read_text() == figure.read_text()

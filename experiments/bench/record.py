@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from experiments.allocator import keep_freed_memory
 from experiments.bench.contest import Benchmark, Contest, Settings, Skipped
 from experiments.bench.measure import Outcome, measure
-from experiments.errors import UserError
+from experiments.errors import UserError, first_problem
 from experiments.provenance import environment
 from experiments.store import write_atomically
 
@@ -125,9 +125,8 @@ def read(path: Path) -> Record:
     try:
         record: Record = TypeAdapter(Record).validate_json(path.read_bytes())
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "file"
-        raise UserError(f"{path}: {key}: {problem['msg']}; measure again or remove it") from None
+        key, told = first_problem(error)
+        raise UserError(f"{path}: {key or 'file'}: {told}; measure again or remove it") from None
     if record.schema_version != RECORD_VERSION:
         raise UserError(
             f"{path}: schema_version: {record.schema_version}, this version reads "

@@ -104,9 +104,9 @@ def reproduce(
     if detach or print_script:
         _hand_over(grids, missing, store, place, carried_out, is_shown=print_script)
         return
-    others = planned.in_state("running") if wait and budget is None else []
-    if missing or others:
-        failures = _run(grids, missing, others, planned, store, place, seconds, carried_out)
+    waits = wait and budget is None
+    if missing or (waits and planned.count("running")):
+        failures = _run(grids, missing, planned, store, place, seconds, carried_out, waits)
     shown = _touched(grids, missing) if budget and missing and len(asked) > 1 else grids
     _show(shown, store, "json" if as_json else "terminal", as_list=len(asked) > 1)
     if failures:
@@ -206,14 +206,14 @@ def _touched(grids: "list[Grid]", ran: "list[Cell]") -> "list[Grid]":
 def _run(
     grids: "list[Grid]",
     missing: "list[Cell]",
-    others: "list[Cell]",
     planned: "Plan",
     store: "Store",
     place: Place,
     max_seconds: float | None,
     carried_out: dict[str, Any],
+    waits: bool,
 ) -> "list[tuple[Cell, Failure]]":
-    """Run what is missing, then wait for what other workers have."""
+    """Run what is missing; then wait, if asked to, for what other workers have or have taken."""
     from experiments.cli.render import GridProgress, progress_console
     from experiments.counting import longest_first
     from experiments.executors import run_cells
@@ -221,6 +221,7 @@ def _run(
     from experiments.grid import await_others
 
     missing = longest_first(missing)
+    others = planned.in_state("running") if waits else []
     cells = [*missing, *others]
     workers = place.workers(cells)
     done = planned.count("complete")
@@ -232,7 +233,7 @@ def _run(
     with interruptible(), GridProgress(cells, elsewhere=others) as progress:
         last_start = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
         left = run_cells(where, missing, store, of_run, workers, progress.watch, max_seconds)
-        while others and not left and (free := await_others(progress.elsewhere, store)):
+        while waits and not left and (free := await_others(progress.elsewhere, store)):
             rest = last_start - time.monotonic()
             left = run_cells(where, free, store, of_run, workers, progress.watch, rest)
     if left:

@@ -69,17 +69,22 @@ def check(
 
     Example: spinenet check my_ablation.yaml
     """
-    from experiments.inspection import check_recipe, check_study, is_study
+    from experiments.inspection import check_recipe, check_study
+    from experiments.study_file import is_study
 
     report: dict[str, Any] = (
         check_study(file, profile, runs) if is_study(file) else check_recipe(file)
     )
     if as_json:
         typer.echo(json.dumps(report, indent=1, default=str))
-        return
+    else:
+        _print_check(report, Path(file).name, profile)
+
+
+def _print_check(report: dict[str, Any], file: str, profile: str) -> None:
     from experiments.cli.render import console, table
 
-    console.print(f"[bold]{Path(file).name}[/]: {report['title']}: valid", highlight=False)
+    console.print(f"[bold]{file}[/]: {report['title']}: valid", highlight=False)
     for part in report["variants"]:
         console.print(f"\n[bold]{part['variant']}[/] {part['from']}", highlight=False)
         if not part["difference"]:

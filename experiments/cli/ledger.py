@@ -31,6 +31,7 @@ def ledger(
         str | None, typer.Option("--status", help="Only lines with this status, written out.")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Write every number out.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="Only what it comes to.")] = False,
     into: Annotated[
         Path | None, typer.Option("--into", help="Replace the ledger's block in a Markdown file.")
     ] = None,
@@ -44,7 +45,7 @@ def ledger(
     from experiments.counting import free_cores
     from experiments.errors import UserError, did_you_mean
     from experiments.ledger.checkpoints import read_scores
-    from experiments.ledger.report import STATUSES, make_ledger, to_markdown
+    from experiments.ledger.report import STATUSES, in_short, make_ledger, to_markdown
     from experiments.store import Store
     from experiments.tables import replace_block
 
@@ -55,8 +56,12 @@ def ledger(
     stores = [Store(folder) for folder in folders]
     read = [read_scores(path) for path in scores or []]
     made = make_ledger(stores, read, free_cores())
-    if into is not None:
+    if into is not None and short:
+        replace_block(into, "ledger in short", in_short(made) + "\n")
+    elif into is not None:
         replace_block(into, "ledger", to_markdown(made))
+    elif short:
+        typer.echo(in_short(made))
     elif as_json:
         lines = [asdict(entry) for entry in made.entries if status in (None, entry.status)]
         typer.echo(json.dumps(lines, indent=1))

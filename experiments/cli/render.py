@@ -42,7 +42,7 @@ COLOURS = {
 }
 LONG = 500  # rows of a table that rich would take seconds to draw
 GAP = 2  # columns of a terminal between those of a table
-ENDS = ("done", "failed", "skipped")
+ENDS = ("done", "failed", "skipped", "stopped")
 SPEED_OVER_S = 600.0  # runs end minutes apart; the time that is left is told from so long
 
 

@@ -29,8 +29,10 @@ from experiments.errors import UserError
 if TYPE_CHECKING:
     from experiments.cli.render import SearchProgress
     from experiments.search.candidates import Search
+    from experiments.search.findings import Findings
     from experiments.store import Failure
     from experiments.study import Cell
+    from spinenet.genotype import Genotype
 
 ELSEWHERE_S = 2.0  # between looks at runs that another process has
 FolderOption = Annotated[Path, typer.Option("--searches", help="Folder of the searches.")]
@@ -81,7 +83,8 @@ def search(
     """
     from experiments.leases import lock
     from experiments.search.asynchronous import make_search
-    from experiments.search.config import SearchConfig, hold
+    from experiments.search.config import SearchConfig, keep_settings
+    from experiments.search.findings import findings
     from experiments.search.proxy import base_recipe
     from experiments.store import Store
 
@@ -100,13 +103,13 @@ def search(
     folder = searches / name
     made = make_search(config, Store(runs), folder)
     with lock(folder, doing="searching"):
-        hold(folder, config, made.proxy.run_id)
+        keep_settings(folder, config, made.proxy.run_id)
         carried_out: dict[str, Any] = {"wandb": wandb, "other_code": other_code}
         place = Place(executor, cluster, jobs)
         _carry_out(made, folder, place, carried_out)
         if finalists:
             _run_finals(made, finalists, place, carried_out)
-    _show(made, folder, as_json)
+    _show(findings(name, made, folder), as_json)
 
 
 def report(
@@ -119,23 +122,37 @@ def report(
     draw: Annotated[
         Path | None, typer.Option("--draw", help="Draw the best network: an SVG or PNG file.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Keep what was found, for `search-found`."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a search has found so far, from its finished runs.
 
     Example: spinenet search-report mine --export mine.yaml
     """
+    from experiments.search import stored
     from experiments.search.asynchronous import make_search
     from experiments.search.config import read_config, refuse_other_proxy
+    from experiments.search.findings import findings
     from experiments.store import Store
 
     folder = searches / name
     made = make_search(read_config(folder), Store(runs), folder)
     refuse_other_proxy(folder, made.proxy.run_id)
     made.replay()
-    _show(made, folder, as_json)
-    if export is not None or draw is not None:
-        _write_best(made, name, export, draw)
+    found = findings(name, made, folder)
+    _show(found, as_json)
+    if export is not None or draw is not None or out is not None:
+        best = _best(made, found)
+        if export is not None:
+            _write_best(best, export)
+        if draw is not None:
+            _draw_best(best, draw)
+        if out is not None:
+            stored.write(out, found)
+            typer.echo(f"kept in {out}", err=True)
 
 
 def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, Any]) -> None:
@@ -149,6 +166,12 @@ def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, 
     config = made.config
     is_asynchronous = config.mode == "asynchronous"
     workers = place.workers([made.proxy] * (config.samples if is_asynchronous else config.lag))
+    learns = is_asynchronous and config.controller != "random"
+    if learns and place.jobs is None and 1 < config.samples <= workers:
+        raise UserError(
+            f"--asynchronous: all {config.samples} samples would be under way at once, and the "
+            "controller would learn from none; give --jobs, such as a tenth of --samples"
+        )
     if workers > config.lag and not is_asynchronous:
         progress_console.print(
             f"{workers} at a time, but no more than {config.lag} samples are ever under way: "
@@ -234,48 +257,27 @@ def _stuck(made: Search, progress: SearchProgress) -> list[tuple[Cell, Failure]]
     return [(cell, failure) for cell, failure in progress.failures if cell.run_id in needed]
 
 
-def _show(made: Search, folder: Path, as_json: bool) -> None:
-    from experiments.search.finals import verdicts
-    from experiments.search.pace import read_pace
-    from experiments.search.report import (
-        MOST_ROWS,
-        best_so_far,
-        front,
-        level_shares,
-        standings,
-    )
-
-    found, pace = standings(made.tried), read_pace(folder)
-    again = verdicts(made, found)
+def _show(found: Findings, as_json: bool) -> None:
     if as_json:
-        body: dict[str, Any] = {
-            "config": asdict(made.config),
-            "tried": len(made.tried),
-            "best_so_far": best_so_far(made.tried),
-            "networks": [asdict(one) for one in found],
-            "finals": again,
-            "front": [one.run_id for one in front(found)],
-            "level_shares": level_shares(made.tried) if made.tried else {},
-            "pace": None if pace is None else asdict(pace),
-        }
-        typer.echo(json.dumps(body, indent=1))
+        typer.echo(json.dumps(asdict(found), indent=1))
         return
     from experiments.cli.render import console, table
+    from experiments.search.report import MOST_ROWS
 
-    console.print(f"{len(made.tried)} of {made.config.samples} samples, {len(found)} networks")
-    header = ["network", "sample", made.config.reward, "again", "MACs M", "params M", "levels"]
-    on_front = {one.run_id for one in front(found)}
+    config = found.config
+    console.print(f"{found.tried} of {config.samples} samples, {len(found.networks)} networks")
+    header = ["network", "sample", config.reward, "again", "MACs M", "params M", "levels"]
     rows = [
         [
-            f"{one.name}{' *' if one.run_id in on_front else ''}",
+            f"{one.name}{' *' if one.run_id in found.front else ''}",
             str(one.number),
             f"{one.reward:.1f}",
-            f"{again[one.number]:.1f}" if one.number in again else "",
+            f"{found.finals[one.number]:.1f}" if one.number in found.finals else "",
             f"{one.macs_m:.0f}",
             f"{one.params_m:.2f}",
             one.levels,
         ]
-        for one in found[:MOST_ROWS]
+        for one in found.networks[:MOST_ROWS]
     ]
     console.print(table(header, rows))
     console.print(
@@ -283,37 +285,36 @@ def _show(made: Search, folder: Path, as_json: bool) -> None:
         "--finalists`. levels: of the blocks in order.",
         style="dim",
     )
-    if pace is not None:
-        console.print(pace.line, highlight=False)
+    if found.pace is not None:
+        console.print(found.pace.line, highlight=False)
 
 
-def _write_best(made: Search, name: str, export: Path | None, draw: Path | None) -> None:
-    """The best network so far as a file that studies can name, and as a drawing."""
+def _best(made: Search, found: Findings) -> Genotype:
+    """The best network so far, under the search's name and with its source."""
     from dataclasses import replace
 
-    from experiments.search.finals import verdicts, winner
-    from experiments.search.report import standings
-    from experiments.store import write_atomically
-
-    found = standings(made.tried)
-    if not found:
-        raise UserError(f"{name}: no sample has been trained yet; there is no best network")
-    told = verdicts(made, found)
-    best = made.asked[winner(found, told).number]
-    config = made.config
-    budget = f"{len(made.tried)} samples of {config.controller}, seed {config.seed}"
+    if found.chosen is None:
+        raise UserError(f"{found.name}: no sample has been trained yet; there is no best network")
+    config = found.config
+    budget = f"{found.tried} samples of {config.controller}, seed {config.seed}"
     if config.macs_m is not None:
         budget += f", of at most {config.macs_m:g} M multiply-adds"
-    if told:
-        budget += f", the best of {len(told)} finalists by two other seeds"
+    if found.finals:
+        budget += f", the best of {len(found.finals)} finalists by two other seeds"
     source = f"our search in the space {config.space}: {budget}, profile {config.profile}"
-    genotype = replace(best.genotype, name=name, source=source)
-    if export is not None:
-        write_atomically(export, genotype.to_yaml())
-        typer.echo(f"written to {export}", err=True)
-    if draw is not None:
-        from experiments.cli.render import save_figure
-        from spinenet.drawing import draw as drawn
+    return replace(made.asked[found.chosen.number].genotype, name=found.name, source=source)
 
-        save_figure(drawn(genotype), draw)
-        typer.echo(f"drawn to {draw}", err=True)
+
+def _write_best(best: Genotype, path: Path) -> None:
+    from experiments.store import write_atomically
+
+    write_atomically(path, best.to_yaml())
+    typer.echo(f"written to {path}", err=True)
+
+
+def _draw_best(best: Genotype, path: Path) -> None:
+    from experiments.cli.render import save_figure
+    from spinenet.drawing import draw
+
+    save_figure(draw(best), path)
+    typer.echo(f"drawn to {path}", err=True)

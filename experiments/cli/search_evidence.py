@@ -1,5 +1,5 @@
-"""search-spaces, search-table, search-contest: what there is to search, what the proxy is worth,
-and which controller finds more at the same number of samples.
+"""search-spaces, search-table, search-contest, search-found: what there is to search, what the
+proxy is worth, which controller finds more at the same number of samples, and what was found.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from experiments.cli.options import (
 )
 from experiments.durations import parse_duration
 from experiments.errors import UserError, did_you_mean
+from experiments.search.places import FOUND, RESULTS, TABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from experiments.study import Cell
 
 WRITTEN_EVERY = 10  # runs of a table, so that what stops a session costs the file no more
-STORED = Path("results/search")
 IntoOption = Annotated[
     Path | None, typer.Option("--into", help="Replace its block in a Markdown file.")
 ]
@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="search-spaces")(spaces)
     app.command(name="search-table")(table)
     app.command(name="search-contest")(contest)
+    app.command(name="search-found")(found_by_searches)
 
 
 def spaces(into: IntoOption = None, as_json: JsonOption = False) -> None:
@@ -82,7 +83,7 @@ def table(
     ] = None,
     runs: RunsOption = RUNS,
     other_code: OtherCodeOption = "refuse",
-    out: Annotated[Path, typer.Option("--out", help="File of the table.")] = STORED / "table.json",
+    out: Annotated[Path, typer.Option("--out", help="File of the table.")] = TABLE,
     stored: Annotated[
         bool, typer.Option("--stored", help="Train nothing; say what the file has.")
     ] = False,
@@ -126,7 +127,7 @@ def contest(
     lag: Annotated[int, typer.Option(min=1, help="As of `search`.")] = 4,
     table_file: Annotated[
         Path, typer.Option("--table", help="The table of trained networks.")
-    ] = STORED / "table.json",
+    ] = TABLE,
     out: Annotated[
         Path | None, typer.Option("--out", help="Its file (results/search/NAME.json).")
     ] = None,
@@ -145,13 +146,47 @@ def contest(
     if name not in CONTESTS:
         raise UserError(f"contest {name!r} is unknown; {did_you_mean(name, CONTESTS)}")
     config = ContestConfig(name, space, samples, seeds, lag)
-    path = out or STORED / f"{name}.json"
+    path = out or RESULTS / f"{name}.json"
     way_out = f"remove it, and `spinenet search-contest {name}` holds it again"
     held, trained = stored.read(path, Contest, way_out), read(table_file)
     if held is None or not is_of(held, config, trained):
         held = _hold(config, trained)
         stored.write(path, held)
     _tell_contest(held, into, figure, as_json)
+
+
+def found_by_searches(
+    folder: Annotated[
+        Path, typer.Argument(help="What `spinenet search-report NAME --out` has kept.")
+    ] = FOUND,
+    into: IntoOption = None,
+    figure: FigureOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set searches beside one another that were kept as files.
+
+    Example: spinenet search-found --into docs/search.md
+    """
+    from experiments.search import documents
+    from experiments.search.findings import read_all
+
+    found = read_all(folder)
+    if into is not None:
+        _write_block(into, documents.FOUND_BLOCK, documents.found_markdown(found))
+    if figure is not None:
+        if not found:
+            raise UserError(f"--figure: {documents.NO_FINDINGS}")
+        from experiments.search.figures import found_figure
+
+        _draw(found_figure(found), figure)
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+    elif into is None and figure is None:
+        if found:
+            _print(documents.FOUND_HEADER, documents.found_rows(found))
+            typer.echo(documents.found_caption(found))
+        else:
+            typer.echo(documents.NO_FINDINGS)
 
 
 def _train(

@@ -12,8 +12,8 @@ from experiments.comparing import compare_runs
 from experiments.dashboard.charts import Chart, Line, line_chart
 from experiments.dashboard.pages import Content
 from experiments.dashboard.run_page import CURVES, genotype_of
-from experiments.dashboard.snapshot import Run
 from experiments.dashboard.view import View
+from experiments.snapshot import Run
 from experiments.store import Result
 from spinenet.genotype import Genotype
 

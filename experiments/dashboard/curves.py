@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.dashboard.charts import Line, Point
-from experiments.dashboard.snapshot import FileCache, Run, stamp_of
+from experiments.snapshot import FileCache, Run, stamp_of
 
 BINS = 120  # points of a curve; a pixel or four each
 

@@ -23,8 +23,8 @@ from datamodules.damage import OnError
 from datamodules.digits import drawn_folder
 from datamodules.pictures import decode, read_picture
 from experiments.dashboard.charts import Line
-from experiments.dashboard.snapshot import FileCache, Run, stamp_of
 from experiments.scoring import precision_by_recall
+from experiments.snapshot import FileCache, Run, stamp_of
 from experiments.store import Result
 
 PICTURES = 6

@@ -17,9 +17,9 @@ from heapq import heapify, heapreplace
 from statistics import fmean
 
 from experiments.counting import macs_by_run
-from experiments.dashboard.snapshot import Run
 from experiments.pricing import Speed, seconds_of
 from experiments.provenance import processor
+from experiments.snapshot import Run
 from experiments.store import Result
 from experiments.study import Cell
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.dashboard.charts import strip_ticks
-from experiments.dashboard.grids import Grid
 from experiments.dashboard.outlook import Outlook
 from experiments.dashboard.view import Tally, View
 from experiments.ledger.entries import Entry, Status
 from experiments.ledger.report import MEANINGS, STATUSES
 from experiments.study import COUNTED, Study
+from experiments.study_grids import StudyGrid
 from spinenet import genotype, zoo
 
 Content = tuple[str, dict[str, Any]]  # template, what it is given
@@ -26,7 +26,7 @@ class Begun:
     """A grid that has runs, on the overview; no outlook where all are complete."""
 
     study: Study
-    grid: Grid
+    grid: StudyGrid
     tally: Tally
     outlook: Outlook | None
     verdicts: Counter[str]

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.dashboard.charts import MINUS, STYLES, number, signed
-from experiments.dashboard.grids import slug
+from experiments.study_grids import slug
 from experiments.tables import p_value
 
 SYMBOLS = {

@@ -10,15 +10,15 @@ from typing import Any
 from experiments.dashboard.charts import Chart, line_chart
 from experiments.dashboard.curves import mean_line
 from experiments.dashboard.evidence import Shown, Unavailable
-from experiments.dashboard.grids import Grid
 from experiments.dashboard.pages import Content, model_names
-from experiments.dashboard.snapshot import Run
 from experiments.dashboard.view import View
 from experiments.inspection import complete_tree, readable_difference
 from experiments.recipe import flatten, to_tree
 from experiments.scoring import OCTAVES
+from experiments.snapshot import Run
 from experiments.store import Result
 from experiments.study import Cell, Variant, variant_tree, with_source
+from experiments.study_grids import StudyGrid
 from spinenet.genotype import Genotype, GenotypeError, from_mapping, load, shipped
 
 CURVES = (("loss/total", "loss"), ("val/AP", "AP"), ("val/top1", "top1"))  # of history.jsonl
@@ -62,7 +62,7 @@ def run(view: View, run: Run) -> Content:
     }
 
 
-def _paper(uses: list[tuple[Grid, Cell]]) -> dict[str, float]:
+def _paper(uses: list[tuple[StudyGrid, Cell]]) -> dict[str, float]:
     """The printed values of the run's variant; of the first study that has one."""
     found: dict[str, float] = {}
     for grid, cell in uses:
@@ -71,7 +71,7 @@ def _paper(uses: list[tuple[Grid, Cell]]) -> dict[str, float]:
     return found
 
 
-def _difference(view: View, run: Run, uses: list[tuple[Grid, Cell]]) -> Difference | None:
+def _difference(view: View, run: Run, uses: list[tuple[StudyGrid, Cell]]) -> Difference | None:
     """Against the variant that this one starts from, at the same profile and data; for a run of no
     study against the nearest cell of any.
     """

@@ -17,15 +17,15 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from datamodules import DataError
-from experiments.dashboard.grids import slug
 from experiments.dashboard.outlook import FEWEST, Outlook, dealt
-from experiments.dashboard.snapshot import Run, Snapshot
 from experiments.errors import UserError
 from experiments.search.asynchronous import make_search
 from experiments.search.candidates import Candidate, Search
 from experiments.search.config import SearchConfig, read_config
 from experiments.search.report import best_so_far, front, standings
+from experiments.snapshot import Run, Snapshot
 from experiments.store import Result
+from experiments.study_grids import slug
 from spinenet.genotype import Genotype
 
 OF_CONTROLLER = ("controller", "seed", "samples", "lag")

@@ -29,12 +29,12 @@ from experiments.dashboard import (
     study_page,
 )
 from experiments.dashboard.evidence import Unavailable
-from experiments.dashboard.grids import Grids
 from experiments.dashboard.render import render
 from experiments.dashboard.searches import Searches
-from experiments.dashboard.snapshot import Lookout
 from experiments.dashboard.view import Basis, View
 from experiments.ledger.checkpoints import CheckpointScores
+from experiments.snapshot import Lookout
+from experiments.study_grids import StudyGrids
 from spinenet import genotype
 from spinenet.genotype import Genotype
 
@@ -78,7 +78,7 @@ class Site:
         on_count: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.is_live = is_live
-        self.lookout, self.grids = Lookout(roots, searches), Grids(study_files)
+        self.lookout, self.grids = Lookout(roots, searches), StudyGrids(study_files)
         self.counts = full_size_counts(self.grids.studies, on_count)
         files = self.lookout.files
         self._basis = Basis(self.grids, self.counts, scores, files, Searches())

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from experiments import tables
 from experiments.dashboard.charts import Chart, Mark, line_chart, scatter, strip_ticks
 from experiments.dashboard.curves import mean_line
-from experiments.dashboard.grids import Grid, slug
 from experiments.dashboard.outlook import Outlook
 from experiments.dashboard.pages import Content
-from experiments.dashboard.snapshot import Run
 from experiments.dashboard.view import JudgedClaim, Tally, View
+from experiments.snapshot import Run
 from experiments.statistics import Estimate
 from experiments.study import Cell, PaperValue, Study
+from experiments.study_grids import StudyGrid, slug
 from experiments.tables import Report, Row
 
 
@@ -50,7 +50,7 @@ class VariantRow:
 class Section:
     """A grid on the page."""
 
-    grid: Grid
+    grid: StudyGrid
     report: Report
     tally: Tally
     outlook: Outlook | None
@@ -73,7 +73,7 @@ def study(view: View, study: Study) -> Content:
     }
 
 
-def _section(view: View, grid: Grid) -> Section:
+def _section(view: View, grid: StudyGrid) -> Section:
     report, by_variant = view.report(grid), view.by_variant(grid)
     rows = [
         VariantRow(
@@ -98,7 +98,7 @@ def _section(view: View, grid: Grid) -> Section:
     )
 
 
-def _accuracy_charts(grid: Grid, report: Report, rows: list[VariantRow]) -> list[Chart]:
+def _accuracy_charts(grid: StudyGrid, report: Report, rows: list[VariantRow]) -> list[Chart]:
     """Accuracy against multiply-adds: of the networks as trained here, and as printed.
 
     Apart, because neither the levels nor the sizes of the two can be compared.
@@ -124,7 +124,7 @@ def _accuracy_charts(grid: Grid, report: Report, rows: list[VariantRow]) -> list
     return charts
 
 
-def _mark(grid: Grid, row: VariantRow, x: float, y: Estimate) -> Mark:
+def _mark(grid: StudyGrid, row: VariantRow, x: float, y: Estimate) -> Mark:
     variant = row.row.variant
     href = f"#v-{grid.anchor}-{slug(variant.id)}"
     return Mark(str(row.number), x, y.mean, variant.label, y.half, href, row.number - 1)

@@ -15,13 +15,13 @@ from experiments.claims import Judgement
 from experiments.dashboard.charts import Strip, strip
 from experiments.dashboard.curves import History
 from experiments.dashboard.evidence import Evidence
-from experiments.dashboard.grids import Grid, Grids
 from experiments.dashboard.outlook import Outlook, Pace
 from experiments.dashboard.searches import Found, Sample, Searches
-from experiments.dashboard.snapshot import FileCache, Run, Snapshot
 from experiments.ledger.checkpoints import CheckpointScores
 from experiments.ledger.report import Ledger, make_ledger
+from experiments.snapshot import FileCache, Run, Snapshot
 from experiments.study import COUNTED, Cell, Study
+from experiments.study_grids import StudyGrid, StudyGrids
 from experiments.tables import Report, make_report
 from spinenet.complexity import Complexity
 
@@ -32,7 +32,7 @@ class Basis:
     of imported checkpoints, what was read from files, and searches as far as they were replayed.
     """
 
-    grids: Grids
+    grids: StudyGrids
     counts: Mapping[str, Complexity]
     scores: Sequence[CheckpointScores]
     files: FileCache
@@ -77,7 +77,7 @@ class Tally:
 class JudgedClaim:
     """A claim judged at a grid, with its drawing where there is an effect."""
 
-    grid: Grid
+    grid: StudyGrid
     judgement: Judgement
     strip: Strip | None
 
@@ -91,7 +91,7 @@ class View:
         self._reports: dict[int, Report] = {}
         self._paces: dict[int, Pace] = {}
 
-    def report(self, grid: Grid) -> Report:
+    def report(self, grid: StudyGrid) -> Report:
         """The tables of a grid, from all seeds that were begun."""
         if id(grid) not in self._reports:
             study = grid.study
@@ -100,7 +100,7 @@ class View:
             self._reports[id(grid)] = make_report(study, cells, self.snapshot, counted)
         return self._reports[id(grid)]
 
-    def outlook(self, grid: Grid) -> Outlook | None:
+    def outlook(self, grid: StudyGrid) -> Outlook | None:
         """How long a grid still takes; none for one that is complete."""
         if self.tally(grid).share == 1:
             return None
@@ -119,7 +119,7 @@ class View:
         )
 
     @cached_property
-    def grids_with_runs(self) -> list[Grid]:
+    def grids_with_runs(self) -> list[StudyGrid]:
         """Every grid of which some run was begun."""
         return [g for g in self.grids.all(self.snapshot) if g.has_runs(self.snapshot)]
 
@@ -137,25 +137,25 @@ class View:
         """Searches that cannot be read, and why."""
         return self._searches[1]
 
-    def claims(self, grid: Grid) -> list[JudgedClaim]:
+    def claims(self, grid: StudyGrid) -> list[JudgedClaim]:
         """A grid's claims, judged."""
         return [JudgedClaim(grid, j, _strip(j)) for j in self.report(grid).judgements]
 
-    def tally(self, grid: Grid) -> Tally:
+    def tally(self, grid: StudyGrid) -> Tally:
         """How far a grid is."""
         runs = {cell.run_id for cell in grid.asked(self.snapshot)}
         known = self.snapshot.runs
         states = Counter(str(known[i].state) if i in known else "missing" for i in runs)
         return Tally(len(runs), states)
 
-    def by_variant(self, grid: Grid) -> dict[str, list[tuple[Cell, Run | None]]]:
+    def by_variant(self, grid: StudyGrid) -> dict[str, list[tuple[Cell, Run | None]]]:
         """Each variant's cells with their runs, where they were begun."""
         found: dict[str, list[tuple[Cell, Run | None]]] = {}
         for cell in grid.asked(self.snapshot):
             found.setdefault(cell.variant, []).append((cell, self.snapshot.runs.get(cell.run_id)))
         return found
 
-    def uses(self, run: Run) -> list[tuple[Grid, Cell]]:
+    def uses(self, run: Run) -> list[tuple[StudyGrid, Cell]]:
         """The cells that a run fills."""
         return self.grids.uses(run.run_id, self.snapshot)
 
@@ -191,7 +191,7 @@ class View:
             *(self._search_under_way(search) for search in dict.fromkeys(searches)),
         ]
 
-    def studies(self) -> list[tuple[Study, list[Grid]]]:
+    def studies(self) -> list[tuple[Study, list[StudyGrid]]]:
         """Each study with the grids that its page shows."""
         every = self.grids.studies.values()
         return [(study, self.grids.of_study(study, self.snapshot)) for study in every]
@@ -213,7 +213,7 @@ class View:
         where = f"{first} and {len(others)} more" if others else first
         return Running(run, self.label(run), where)
 
-    def _grid_under_way(self, grid: Grid) -> UnderWay | None:
+    def _grid_under_way(self, grid: StudyGrid) -> UnderWay | None:
         outlook, tally = self.outlook(grid), self.tally(grid)
         if outlook is None:
             return None

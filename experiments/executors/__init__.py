@@ -39,8 +39,9 @@ class Executor(Protocol):
         """Train what `upcoming` gives, `workers` runs at once, until it gives nothing and all have
         ended; None says that nothing can be started before something ends.
 
-        `watch` sees of each cell `start`, the events of its run, and `done`, `failed` or `skipped`
-        where another process has it. A failed cell does not stop the others.
+        `watch` sees of each cell `start`, the events of its run, and one of `done`; `failed`;
+        `skipped`, where another process has it; `stopped` from outside, its checkpoint kept. A
+        failed cell does not stop the others.
         """
 
 

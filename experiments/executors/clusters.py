@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.compose import read_yaml
-from experiments.errors import UserError, did_you_mean
+from experiments.errors import UserError, did_you_mean, first_problem
 from experiments.study import Cell
 
 LIBRARIES = {"ray": "Ray", "submitit": "submitit"}  # as they are called
@@ -136,11 +136,9 @@ def read_cluster(path: Path) -> ClusterConfig:
 
 
 def _problem(error: ValidationError, given: dict[str, Any]) -> str:
-    problem = error.errors()[0]
-    told = problem["msg"].removeprefix("Value error, ")
-    key = ".".join(str(part) for part in problem["loc"])
+    key, told = first_problem(error)
     if key:
-        return f"{key}: {told}, found {problem['input']!r}"
+        return f"{key}: {told}, found {error.errors()[0]['input']!r}"
     named = next((name for name in given if told.startswith(f"{name} ")), None)
     return told if named is None else f"{named}: {told}, found {given[named]!r}"
 

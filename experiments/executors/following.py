@@ -22,6 +22,7 @@ from experiments.study import Cell
 
 Event = dict[str, Any]
 LOOK_EVERY_S = 0.5
+STOPPED = "stopped"
 PATIENCE_S = 180.0  # longer than a lost machine counts as alive
 
 Task = tuple[Cell, Runtime]
@@ -34,7 +35,9 @@ class Queue(Protocol):
         """Put runs into the queue; a handle for each."""
 
     def ended(self, handle: Any) -> str | None:
-        """How a job has ended, in a few words; None while it waits or runs."""
+        """How a job has ended: `STOPPED`, if its run was stopped from outside and has a checkpoint
+        to go on from, or in a few words; None while it waits or runs.
+        """
 
     def leave(self, handles: Sequence[Any]) -> None:
         """Nobody watches these any more, although they have not ended."""
@@ -133,6 +136,8 @@ class _Followed:
             yield {"kind": "done"}
         elif record.state == "running":  # another process has taken this run
             yield {"kind": "skipped"}
+        elif how == STOPPED:
+            yield {"kind": "stopped"}
         else:
             failure = record.failure
             if failure is None:

@@ -82,16 +82,16 @@ class RayExecutor:
         return handles
 
     def ended(self, handle: Any) -> str | None:
-        """How a task has ended."""
+        """How a task has ended: by the last event of its run, or for want of a machine."""
         done, _ = self.ray.wait([handle], timeout=0)
         if not done:
             return None
         try:
-            self.ray.get(handle)
+            end = self.ray.get(handle)
         except self.ray.exceptions.RayError as error:
             said = str(error).strip().splitlines()
             return f"{type(error).__name__}: {said[-1] if said else 'no word'}"
-        return "its run left no word"
+        return str(end)
 
     def leave(self, handles: Sequence[Any]) -> None:
         """Stop the tasks; their runs end with them."""

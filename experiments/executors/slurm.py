@@ -22,7 +22,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.executors import Watch, local
 from experiments.executors.clusters import SlurmConfig, cpus_of, imported
-from experiments.executors.following import Task, carry_out, follow_queue, placed
+from experiments.executors.following import STOPPED, Task, carry_out, follow_queue, placed
 from experiments.executors.jobs import JOBS, note_job, queued, queued_jobs
 from experiments.runtime import Runtime
 from experiments.store import Store
@@ -191,7 +191,7 @@ class _Run:
 
     def __call__(self) -> None:
         end = carry_out(self.cell, self.root, _located(self.runtime), self.workplace)
-        if end == "stopped":
+        if end == STOPPED:
             # Of a preempted job SLURM tells every process. This one must not end as if all were
             # done: it is about to be ended, or told to queue up again.
             time.sleep(ENDING_S)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from experiments.errors import UserError
+from experiments.errors import UserError, first_problem
 from experiments.ledger.printed import Printed
 
 SWISH_STUDIES = ("mobile/", "classification_improved/")
@@ -82,7 +82,9 @@ def read_scores(path: Path) -> CheckpointScores:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `spinenet eval` writes it") from None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        what = _first(error) if isinstance(error, ValidationError) else repr(error)
+        what = repr(error)
+        if isinstance(error, ValidationError):
+            what = ": ".join(first_problem(error))
         raise UserError(
             f"{path}: not a scores.json as `spinenet eval` writes it: {what}; evaluate again"
         ) from None
@@ -110,8 +112,3 @@ def _read(data: Mapping[str, Any]) -> CheckpointScores:
 @cache
 def _reader() -> TypeAdapter[CheckpointScores]:
     return TypeAdapter(CheckpointScores)
-
-
-def _first(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

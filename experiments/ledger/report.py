@@ -103,6 +103,23 @@ def summary(entries: Sequence[Entry]) -> list[list[str]]:
     return [[s, str(found[s]), MEANINGS[s]] for s in STATUSES if found[s]]
 
 
+def in_short(ledger: Ledger) -> str:
+    """The counts and verdicts in a few sentences."""
+    numbers, claims = (
+        Counter(entry.status for entry in entries) for entries in (ledger.numbers, ledger.claims)
+    )
+    differing = (
+        f"{numbers['differs']} differ by more" if numbers["differs"] else "none is further off"
+    )
+    return (
+        f"Of the printed multiply-adds and parameters {numbers['exact']} are met to the last digit "
+        f"and {numbers['within 1 %']} within 1 %; {differing}. Of the paper's claims "
+        f"{claims['counted']} hold by counting. Trained at the small sizes that are stored here, "
+        f"{claims['replicated']} are replicated and {claims['contradicted']} contradicted, and "
+        f"{claims['inconclusive']} cannot be told from noise."
+    )
+
+
 def row(entry: Entry) -> list[str]:
     """An entry as the cells of a table under its place."""
     return [

@@ -25,7 +25,6 @@ from spinenet.search.graph_hash import graph_hash
 from spinenet.search.space import Choices
 
 LOST = 0.0  # what a network is worth whose loss was not finite
-DIVERGED = "NonFiniteLossError"
 MOST_ATTEMPTS = 1000  # to draw a network under the limit
 
 
@@ -160,12 +159,4 @@ class Search:
 def settled(store: Store, cell: Cell) -> Record | None:
     """What the store has of a run, if the worth of its network is known by it."""
     record = store.records([cell.run_id])[cell.run_id]
-    return record if is_settled(record) else None
-
-
-def is_settled(record: Record) -> bool:
-    """Whether the worth of a network is known by its run. A loss that was not finite would not be
-    another time; any other failure says nothing of the network, and the run is tried again.
-    """
-    diverged = record.failure is not None and record.failure.error == DIVERGED
-    return record.state == "complete" or diverged
+    return record if record.is_settled else None

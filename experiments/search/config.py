@@ -79,7 +79,7 @@ def controllers() -> dict[str, Callable[[Space, int], Controller]]:
     }
 
 
-def hold(folder: Path, config: SearchConfig, proxy_run: str = "") -> None:
+def keep_settings(folder: Path, config: SearchConfig, proxy_run: str = "") -> None:
     """Write a search's settings into its folder, or check that they are those of before; only the
     number of samples may have grown. `proxy_run` is the run that the proxy is without a genotype of
     the search.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from experiments.planning import duration
+from experiments.durations import duration
 from experiments.search.contest import CONTESTS, Contest, ContestName, Gain, gains, table_marks
+from experiments.search.finals import SEEDS
+from experiments.search.findings import Findings
+from experiments.search.places import FOUND
 from experiments.search.sampling import PAPERS
 from experiments.search.table import Table
 from experiments.search.worth import Correlation, Worth, within, worth
@@ -14,13 +18,17 @@ from experiments.tables import markdown
 from spinenet.genotype import OUTPUT_LEVELS
 from spinenet.search.space import Space, space, spaces
 
-SPACES_BLOCK, PROXY_BLOCK = "search spaces", "search proxy"
+SPACES_BLOCK, PROXY_BLOCK, FOUND_BLOCK = "search spaces", "search proxy", "search found"
 CONTEST_BLOCKS: dict[ContestName, str] = {name: f"search {name}" for name in CONTESTS}
 NO_TABLE = "No table is stored yet; `spinenet search-table` trains one."
 NO_CONTEST: dict[ContestName, str] = {
     "synthetic": "Not held yet; `spinenet search-contest synthetic` does, in minutes.",
     "replay": "Not held yet; `spinenet search-contest replay` does, once there is a table.",
 }
+NO_FINDINGS = (
+    "No search is kept yet; `spinenet search-report NAME --out "
+    f"{FOUND.as_posix()}/NAME.json` keeps one."
+)
 PICTURES: dict[ContestName, str] = {
     "synthetic": "![Regret of the choices, with intervals](figures/search-synthetic.svg)",
     "replay": "![AP of the choices, with intervals](figures/search-replay.svg)",
@@ -28,6 +36,21 @@ PICTURES: dict[ContestName, str] = {
 PROXY_PICTURE = (
     "![AP by the proxy, by a longer training, and multiply-adds](figures/search-proxy.svg)"
 )
+FOUND_PICTURE = "![Rewards over samples, and over multiply-adds](figures/search-found.svg)"
+FOUND_HEADER = [
+    "search",
+    "space",
+    "controller",
+    "samples",
+    "most M",
+    "networks",
+    "best",
+    "chosen, again",
+    "its M",
+    "core hours",
+    "an hour and core",
+    "outside training",
+]
 SPACES_HEADER = ["space", "stem", "inner blocks", "networks as the paper counts them", "rows"]
 SEARCHED = "spinenet"  # the space of which the table has most
 STANDINGS_HEADER = ["network", "AP by the proxy", "above so much of its space", "samples"]
@@ -191,3 +214,49 @@ def standings_table(found: Worth) -> tuple[list[str], list[list[str]]]:
         for one in found.standings
     ]
     return STANDINGS_HEADER, rows
+
+
+def found_markdown(found: Sequence[Findings]) -> str:
+    """The searches that are kept, one beside the other."""
+    if not found:
+        return NO_FINDINGS
+    return "\n\n".join(
+        [found_caption(found), markdown(FOUND_HEADER, found_rows(found)), FOUND_PICTURE]
+    )
+
+
+def found_caption(found: Sequence[Findings]) -> str:
+    """What the table's numbers are."""
+    profiles = " and ".join(dict.fromkeys(f"`{one.config.profile}`" for one in found))
+    rewards = " or ".join(dict.fromkeys(one.config.reward for one in found))
+    return (
+        f"Searches by profile {profiles}. The best has the largest reward, {rewards} in percent of "
+        f"one seed; the chosen, of so many finalists, the largest mean over {SEEDS} other seeds. M "
+        "are 1e6 multiply-adds of the proxy network."
+    )
+
+
+def found_rows(found: Sequence[Findings]) -> list[list[str]]:
+    """A row for each search."""
+    return [_found_row(one) for one in found]
+
+
+def _found_row(found: Findings) -> list[str]:
+    config, chosen, pace = found.config, found.chosen, found.pace
+    assert chosen is not None, "what is kept has found something"
+    again = found.finals.get(chosen.number)
+    told = [
+        found.name,
+        config.space,
+        config.controller,
+        str(found.tried),
+        "" if config.macs_m is None else f"{config.macs_m:g}",
+        str(len(found.networks)),
+        f"{found.networks[0].reward:.2f}",
+        "" if again is None else f"{again:.2f}, of {len(found.finals)}",
+        f"{chosen.macs_m:.1f}",
+    ]
+    if pace is None:
+        return [*told, "", "", ""]
+    core_hours = pace.runs / pace.per_core_hour
+    return [*told, f"{core_hours:.1f}", f"{pace.per_core_hour:.0f}", f"{pace.outside_training:.1%}"]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.figure import BLUE, ORANGE, dress
 from experiments.search.contest import Contest
+from experiments.search.findings import Findings
 from experiments.search.table import Table
 from experiments.statistics import estimate
 from spinenet.drawing import GREY, RED
 
 COLOURS = {"policy": BLUE, "evolution": RED, "random": GREY}
+SEARCHES = (BLUE, ORANGE, RED, "#009e73", "#cc79a7", GREY)  # Okabe and Ito's, as the others
 SIZE = (7.6, 3.4)  # inches
 
 
@@ -58,6 +63,30 @@ def proxy_figure(table: Table) -> Figure:
     left.set_ylabel(f"AP by {table.config.long_profile}")
     right.set_xlabel("multiply-adds, 1e6")
     right.set_ylabel("AP by the proxy")
+    for axes in (left, right):
+        dress(axes, grid="both")
+    return drawn
+
+
+def found_figure(found: Sequence[Findings]) -> Figure:
+    """On the left the best reward after so many samples of each search, on the right the reward of
+    each network over its multiply-adds, with the front.
+    """
+    drawn = Figure(figsize=SIZE, layout="constrained")
+    left, right = drawn.subplots(1, 2, sharey=True)
+    for colour, one in zip(cycle(SEARCHES), found):
+        samples = range(1, one.tried + 1)
+        left.step(samples, one.best_so_far, where="post", color=colour, label=one.name)
+        dots = [(n.number + 1, n.macs_m, n.reward) for n in one.networks]
+        number, macs_m, reward = zip(*dots, strict=True)
+        for axes, places in ((left, number), (right, macs_m)):
+            axes.plot(places, reward, ls="none", marker="o", ms=2, color=colour, alpha=0.3)
+        ends = sorted((n.macs_m, n.reward) for n in one.networks if n.run_id in one.front)
+        right.step(*zip(*ends, strict=True), where="post", color=colour)
+    left.set_xlabel("samples")
+    left.set_ylabel("reward, and the best so far")
+    right.set_xlabel("multiply-adds, 1e6")
+    left.legend(frameon=False, labelcolor=GREY, fontsize=8)
     for axes in (left, right):
         dress(axes, grid="both")
     return drawn

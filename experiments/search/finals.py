@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from experiments.search.candidates import Search, is_settled
+from experiments.search.candidates import Search
 from experiments.search.report import Standing
 from experiments.study import Cell
 
@@ -27,7 +27,7 @@ def verdicts(made: Search, found: Sequence[Standing]) -> dict[int, float]:
     records = made.store.records(run for runs in again.values() for run in runs)
     told = {}
     for number, runs in again.items():
-        known = [made.worth(records[run]) for run in runs if is_settled(records[run])]
+        known = [made.worth(records[run]) for run in runs if records[run].is_settled]
         if len(known) == SEEDS:
             told[number] = fmean(known)
     return told

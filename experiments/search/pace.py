@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from experiments.errors import UserError
+from experiments.errors import UserError, first_problem
 from experiments.store import Result
 
 SESSIONS = "sessions.jsonl"
@@ -77,8 +77,8 @@ def read_pace(folder: Path) -> Pace | None:
     try:
         sessions = [TypeAdapter(Session).validate_json(line) for line in lines]
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise UserError(f"{path}: {problem['msg']}; remove the line, or the file") from None
+        key, told = first_problem(error)
+        raise UserError(f"{path}: {key or 'line'}: {told}; remove the line, or the file") from None
     return pace(sessions)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from experiments.errors import UserError
+from experiments.errors import UserError, first_problem
 from experiments.store import write_atomically
 
 STORED_VERSION = 1
@@ -45,10 +45,8 @@ def read(path: Path, kind: type[T], way_out: str) -> T | None:
     try:
         return TypeAdapter(kind).validate_python(body)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "file"
-        told = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: {key}: {told}; {way_out}") from None
+        key, told = first_problem(error)
+        raise UserError(f"{path}: {key or 'file'}: {told}; {way_out}") from None
 
 
 def as_lines(body: Mapping[str, Any]) -> str:

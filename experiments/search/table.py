@@ -19,12 +19,12 @@ from experiments.provenance import environment, trained_on
 from experiments.recipe import Recipe, run_id
 from experiments.search import stored
 from experiments.search.candidates import LOST, settled
+from experiments.search.places import TABLE
 from experiments.search.proxy import base_recipe, with_genotype
 from experiments.search.sampling import PAPERS, Network, sample
 from experiments.store import Store
 from experiments.study import Cell
 
-PATH = Path("results/search/table.json")
 WAY_OUT = "restore the file, or remove it and let `spinenet search-table` make it again"
 METRIC = "AP"
 
@@ -148,7 +148,7 @@ class Plan:
         return Table(self.config, environment(), self.networks, runs, dict(self.bases))
 
 
-def plan(config: TableConfig, path: Path = PATH) -> Plan:
+def plan(config: TableConfig, path: Path = TABLE) -> Plan:
     """What there is to do for a table, given its file if there is one.
 
     Raises UserError where the file is of other settings, or of recipes that have changed since.
@@ -175,9 +175,18 @@ def plan(config: TableConfig, path: Path = PATH) -> Plan:
     return Plan(config, networks, tuple(_entries(config, networks, bases)), known, identities)
 
 
-def read(path: Path = PATH) -> Table | None:
+def read(path: Path = TABLE) -> Table | None:
     """The table in a file, validated; None where there is none."""
     return stored.read(path, Table, WAY_OUT)
+
+
+def asked(path: Path = TABLE) -> set[str]:
+    """Ids of the runs that the table in a file asks for; none where there is no file."""
+    before = read(path)
+    if before is None:
+        return set()
+    bases = _bases(before.config)
+    return {entry.cell.run_id for entry in _entries(before.config, before.networks, bases)}
 
 
 def _sampled(config: TableConfig) -> list[Network]:

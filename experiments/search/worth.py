@@ -8,9 +8,10 @@ correlation with anything can be expected above its square root.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, mode
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -34,7 +35,7 @@ class Correlation:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PaperStanding:
     """A network of the paper among the samples of its space: its mean AP over so many seeds, and
     the share of the samples, of so many, that are below it.
     """
@@ -68,7 +69,7 @@ class Worth:
     machine: str
     seconds: Mapping[Part, float]
     outside_training: float | None
-    standings: tuple[Standing, ...]
+    standings: tuple[PaperStanding, ...]
 
 
 def worth(table: Table) -> Worth | None:
@@ -124,13 +125,15 @@ def _pairs(table: Table) -> list[tuple[float, float]]:
     ]
 
 
-def _correlation(pairs: Sequence[tuple[float, float]], kind: object) -> Correlation | None:
+def _correlation(
+    pairs: Sequence[tuple[float, float]], kind: Callable[..., Any]
+) -> Correlation | None:
     if len(pairs) < LEAST_PAIRS or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
         return None
     a, b = np.array(pairs).T
 
     def statistic(x: np.ndarray, y: np.ndarray) -> float:
-        return float(kind(x, y).statistic)  # type: ignore[operator]
+        return float(kind(x, y).statistic)
 
     found = stats.bootstrap(
         (a, b),
@@ -166,7 +169,7 @@ def _outside_training(timed: Sequence[Run]) -> float | None:
     return 1 - sum(run.train_seconds for run in runs) / seconds if seconds else None
 
 
-def _standings(table: Table) -> list[Standing]:
+def _standings(table: Table) -> list[PaperStanding]:
     proxy, found = table.ap("proxy"), []
     for paper in table.networks:
         others = [
@@ -178,5 +181,5 @@ def _standings(table: Table) -> list[Standing]:
         if paper.name and own and others:
             ap = float(np.mean(own))
             below = float(np.mean([other < ap for other in others]))
-            found.append(Standing(paper.name, paper.space, ap, len(own), below, len(others)))
+            found.append(PaperStanding(paper.name, paper.space, ap, len(own), below, len(others)))
     return found

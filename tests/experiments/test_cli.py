@@ -15,10 +15,12 @@ from experiments import inspection
 from experiments.study import PaperValue
 from experiments.study_file import shipped_studies
 from spinenet import zoo
+from tests.experiments.search_helpers import finish
 
 COMMANDS = ["reproduce", "plan", "status", "table", "models", "check", "train", "eval"]
 COMMANDS += ["show", "predict", "export", "import", "bench", "speed", "ledger", "compare"]
 COMMANDS += ["search", "search-report", "search-spaces", "search-table", "search-contest"]
+COMMANDS += ["search-found"]
 COMMANDS += ["dashboard", "data prepare", "doctor"]
 
 
@@ -112,6 +114,30 @@ def test_reproduce_trains_nothing_when_all_is_there(run, smoke_grid):
     assert before == {p: p.stat().st_mtime_ns for p in store.root.rglob("*") if p.is_file()}
 
 
+@pytest.mark.parametrize(("option", "waited"), [("--wait", 1), ("--no-wait", 0)])
+def test_a_run_that_another_worker_took_meanwhile_is_waited_for(
+    option, waited, run, tmp_path, monkeypatch
+):
+    looks = []
+
+    def taken(upcoming, store, runtime_of, workers, watch):
+        while (cell := upcoming()) is not None:
+            watch(cell, {"kind": "start"})
+            watch(cell, {"kind": "skipped"})
+
+    def await_others(cells, store):
+        looks.append(len(cells))
+        for cell in cells:
+            finish(store, cell)
+        return []
+
+    monkeypatch.setattr("experiments.executors.local.run_as_asked", taken)
+    monkeypatch.setattr("experiments.grid.await_others", await_others)
+    code, *_ = run("reproduce", "ladder", "-p", "smoke", option, "--runs", tmp_path)
+    assert code == 0
+    assert looks == [5] * waited
+
+
 def test_check_shows_the_difference_and_the_multiply_adds(run, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(
@@ -137,6 +163,17 @@ def test_check_prices_what_is_not_there_yet(run, smoke_grid, tmp_path):
     assert "With 1 seed: 1 runs to train, 5 complete; about" in " ".join(out.split())
     _, out, _ = run("check", "ladder", *where, "--json")
     assert json.loads(out)["price"]["summary"] == "0 runs to train, 5 complete"
+
+
+def test_check_tells_a_study_from_a_recipe_by_what_it_rests_on(run, tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: ladder\n")
+    (tmp_path / "swish.yaml").write_text("base: mine.yaml\nprotocol: C\n")
+    (tmp_path / "plain.yaml").write_text("base: mine.yaml\n")
+    (tmp_path / "recipe.yaml").write_text("base: retinanet\nseed: 1\n")
+    for name, variants in (("swish", 5), ("plain", 5), ("recipe", 1)):
+        code, out, err = run("check", tmp_path / f"{name}.yaml", "--json")
+        assert code == 0, err
+        assert len(json.loads(out)["variants"]) == variants
 
 
 def test_check_says_where_the_paper_size_differs_otherwise(run, tmp_path):

@@ -10,7 +10,11 @@ import pytest
 from experiments.errors import UserError
 from experiments.executors import local, open_executor
 from experiments.executors.clusters import RayConfig, SlurmConfig, read_cluster
+from experiments.executors.following import STOPPED, _Followed
+from experiments.store import Store
+from experiments.study_file import load_study
 from tests.experiments.docs import yaml_blocks
+from tests.experiments.helpers import smoke_cells
 
 
 def written(folder: Path, text: str) -> Path:
@@ -67,6 +71,15 @@ def test_a_missing_package_is_said_with_its_command(monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"pip install '\.\[{name}\]', or use --executor local"):
         open_executor(name)
+
+
+def test_a_job_whose_run_was_stopped_has_not_failed(tmp_path):
+    cell, store = smoke_cells(load_study("ladder"))[0], Store(tmp_path)
+    told = [event["kind"] for event in _Followed(cell, None, store).end(STOPPED)]
+    assert told == ["start", "stopped"]
+    assert store.failure(cell.run_id) is None
+    (_, told) = _Followed(cell, None, store).end("it was lost")
+    assert (told["kind"], told["failure"].error) == ("failed", "JobEnded")
 
 
 def test_what_is_of_slurm_alone_says_so(run, tmp_path):

@@ -64,6 +64,8 @@ def check(line: str) -> None:
     elif program == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert [a for a in arguments if "=" not in a and a not in targets] == []
+    elif program == "source":
+        assert arguments == [".venv/bin/activate"]
     elif program == "pip":
         (extra,) = re.findall(r"\.\[(\w+)\]", line)
         assert extra in PACKAGE["project"]["optional-dependencies"]

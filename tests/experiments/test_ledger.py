@@ -14,7 +14,14 @@ from experiments.errors import UserError
 from experiments.ledger.checkpoints import CheckpointScores, read_scores, zoo_name
 from experiments.ledger.entries import Entry, judge_number, networks
 from experiments.ledger.printed import Printed, Sentence, load_book
-from experiments.ledger.report import MEANINGS, STATUSES, make_ledger, summary, to_markdown
+from experiments.ledger.report import (
+    MEANINGS,
+    STATUSES,
+    in_short,
+    make_ledger,
+    summary,
+    to_markdown,
+)
 from experiments.ledger.verdicts import Verdict, judge_claim, judge_sentence
 from experiments.store import Store
 from experiments.study import COUNTED, Claim
@@ -259,7 +266,11 @@ class TestLedger:
         stores = [Store(ROOT / "results" / name) for name in ("embedded", "embedded-long")]
         page = (ROOT / "docs" / "ledger.md").read_text()
         block = page.partition("<!-- table: ledger -->")[2].partition("<!-- end -->")[0]
-        assert block.strip() == to_markdown(make_ledger(stores)).strip()
+        made = make_ledger(stores)
+        assert block.strip() == to_markdown(made).strip()
+        page = (ROOT / "README.md").read_text()
+        short = page.partition("<!-- table: ledger in short -->")[2].partition("<!-- end -->")[0]
+        assert short.strip() == in_short(made)
 
 
 class TestCommand:

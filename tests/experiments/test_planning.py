@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from datamodules import CocoFolderConfig, ImageFolderConfig, INaturalistConfig
 from experiments import probe
 from experiments.budget import choose
+from experiments.compose import Changes
 from experiments.durations import duration, parse_duration
 from experiments.errors import UserError
 from experiments.executors import local, run_cells
@@ -23,7 +24,7 @@ from experiments.planning import scaled
 from experiments.pricing import Price, measured_speeds, price_runs
 from experiments.provenance import processor
 from experiments.recipe import Recipe
-from experiments.store import Failure, Result, Store, write_failure
+from experiments.store import Failure, Result, Store, write_failure, write_result
 from experiments.study import Cell, Claim, Selection, Study, Variant, cells, own_source
 from experiments.study_file import load_profile, load_study, shipped_studies
 from tests.experiments.helpers import of_ladder, smoke_cells
@@ -72,6 +73,23 @@ def test_runs_of_other_machines_and_of_seconds_set_no_price(tmp_path):
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(asdict(replace(known, environment=other))))
     assert measured_speeds(Store(tmp_path / "c")) == []
+
+
+def test_runs_on_the_processor_of_a_machine_with_a_gpu_are_the_processors(tmp_path, monkeypatch):
+    known = next(of_ladder(Store(COMMITTED)))
+    facts = {"processor": processor(), "gpu": "H200", "accelerator": "cpu"}
+    write_result(tmp_path / f"run-{known.run_id}", replace(known, environment=facts))
+    for gpu, speeds in ((None, 1), ("H200", 0)):
+        monkeypatch.setattr("experiments.pricing.gpu_name", lambda gpu=gpu: gpu)
+        assert len(measured_speeds(Store(tmp_path))) == speeds
+
+
+def test_a_kind_of_data_that_the_paper_has_none_of_needs_a_folder():
+    profile, changes = load_profile("paper"), Changes({"data.source.kind": "csv"}, "--set")
+    selection = Selection(profile=profile, seeds=1, changes=(changes,))
+    grid = cells(load_study("classification"), selection, without_data=True)
+    with pytest.raises(UserError, match="no data set of kind 'csv'; name a folder: --data csv:"):
+        price_runs(grid, Store(Path("nowhere")))
 
 
 def test_without_a_run_a_probe_is_timed_once_per_machine(tmp_path, monkeypatch):

@@ -12,11 +12,18 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.archive import MANIFEST, choose, export_runs, import_runs
 from experiments.errors import UserError
 from experiments.leases import lock
+from experiments.search.candidates import Search
+from experiments.search.config import SearchConfig, keep_settings
+from experiments.search.finals import SEEDS, finals
+from experiments.search.findings import findings
+from experiments.search.report import standings
+from experiments.search.table import read as read_table
 from experiments.store import (
     RUN_FOLDER,
     Failure,
@@ -25,8 +32,9 @@ from experiments.store import (
     write_failure,
     write_result,
 )
-from experiments.tidying import KINDS, leftovers, remove
+from experiments.tidying import KINDS, asked_runs, leftovers, remove
 from tests.experiments.helpers import of_ladder
+from tests.experiments.search_helpers import carried_out, finish
 
 COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
 SPINENET = "spinenet-49-digits-s0-797ba2132d9c"
@@ -351,19 +359,45 @@ def test_what_is_no_run_is_never_tidied_away(untidy):
     assert all(RUN_FOLDER.fullmatch(item.run.name) for item in leftovers(untidy, tuple(KINDS), ()))
 
 
-def test_runs_that_a_search_or_a_study_file_asks_for_stay(tmp_path):
-    from experiments.search.candidates import Search
-    from experiments.search.config import SearchConfig, hold
-    from experiments.tidying import asked_runs
+def test_what_a_killed_removal_or_import_left_goes_and_an_import_under_way_stays(untidy):
+    for name in (".123.gone", ".importing-dead", ".importing-alive"):
+        (untidy.root / name / "mine-0123456789ab").mkdir(parents=True)
+    with lock(untidy.root / ".importing-alive"):
+        found = leftovers(untidy, ("drafts",), ())
+        assert [i.path.name for i in found if i.run.parent == untidy.root and i.path == i.run] == [
+            ".123.gone",
+            ".importing-dead",
+        ]
+        assert remove(found) == found
+    assert {p.name for p in untidy.root.iterdir() if p.name.startswith(".")} == {".importing-alive"}
 
-    config = SearchConfig(samples=2, controller="random", profile="smoke", lag=2)
-    store = Store(tmp_path / "runs")
-    store.root.mkdir()
-    hold(tmp_path / "searches" / "mine", config)
+
+def test_all_that_a_search_knows_stays(tmp_path):
+    config = SearchConfig(samples=8, controller="random", profile="smoke", lag=2)
+    store, searches = Store(tmp_path / "runs"), tmp_path / "searches"
+    keep_settings(searches / "mine", config)
+    (searches / "mine.yaml").write_text("an exported genotype")
     made = Search(config, store)
-    made.replay()
-    wanted = {c.cell.run_id for c in made.asked if c.cell}
-    assert wanted
-    assert wanted <= asked_runs(store, tmp_path / "searches")
-    assert not wanted & asked_runs(store, tmp_path / "none")
-    assert "797ba2132d9c" in asked_runs(store, tmp_path / "none")
+    diverged = next(made.cells())
+    assert diverged is not None
+    write_failure(
+        store.folder(diverged.run_id, diverged.recipe.name), Failure("NonFiniteLossError", "loss")
+    )
+    carried_out(made, 2, np.random.default_rng(0))
+    for cell in finals(made, standings(made.tried)[:2]):
+        finish(store, cell)
+    before = findings("mine", made, searches / "mine")
+    assert before.tried == 8
+    assert len(before.networks) == 7
+    asked = asked_runs(store, searches)
+    assert leftovers(store, tuple(KINDS), asked) == []
+    others = asked_runs(store, tmp_path / "none")
+    assert len(leftovers(store, ("unasked",), others)) == 8 + 2 * SEEDS
+    assert "797ba2132d9c" in others
+
+
+def test_the_table_of_networks_asks_for_its_runs(tmp_path, monkeypatch):
+    stored = read_table(COMMITTED.parents[0] / "search" / "table.json")
+    assert stored is not None
+    monkeypatch.chdir(COMMITTED.parents[1])
+    assert {run.run_id for run in stored.runs} <= asked_runs(Store(tmp_path), tmp_path / "none")

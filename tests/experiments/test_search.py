@@ -13,9 +13,12 @@ import pytest
 from experiments.counting import as_trained, counts
 from experiments.errors import UserError
 from experiments.inspection import check_study
+from experiments.search import documents, stored
 from experiments.search.candidates import LOST, Candidate, Search, Tried
-from experiments.search.config import hold, read_config
+from experiments.search.config import keep_settings, read_config
 from experiments.search.finals import SEEDS, finals, verdicts, winner
+from experiments.search.findings import Findings, findings, read_all
+from experiments.search.pace import Pace
 from experiments.search.report import best_so_far, front, level_shares, standings
 from experiments.store import Failure, Store, write_failure
 from spinenet import genotype as genotypes
@@ -108,27 +111,27 @@ def test_a_loss_that_was_not_finite_is_worth_nothing_and_other_failures_are_trie
 
 class TestConfig:
     def test_it_is_held_for_those_who_come_back(self, tmp_path):
-        hold(tmp_path, CONFIG)
+        keep_settings(tmp_path, CONFIG)
         assert read_config(tmp_path) == CONFIG
-        hold(tmp_path, replace(CONFIG, samples=90))
+        keep_settings(tmp_path, replace(CONFIG, samples=90))
         assert read_config(tmp_path).samples == 90
         with pytest.raises(UserError, match="samples is 90, and 80 is fewer; give at least"):
-            hold(tmp_path, replace(CONFIG, samples=80))
+            keep_settings(tmp_path, replace(CONFIG, samples=80))
         assert read_config(tmp_path).samples == 90
 
     def test_a_proxy_that_has_changed_is_refused(self, tmp_path):
-        hold(tmp_path, CONFIG, "0123456789ab")
-        hold(tmp_path, CONFIG, "0123456789ab")
+        keep_settings(tmp_path, CONFIG, "0123456789ab")
+        keep_settings(tmp_path, CONFIG, "0123456789ab")
         assert read_config(tmp_path) == CONFIG
         with pytest.raises(
             UserError, match=r"proxy_run is 0123456789ab, not ba.*has changed since"
         ):
-            hold(tmp_path, CONFIG, "ba9876543210")
+            keep_settings(tmp_path, CONFIG, "ba9876543210")
 
     def test_other_settings_under_the_same_name_are_refused(self, tmp_path):
-        hold(tmp_path, CONFIG)
+        keep_settings(tmp_path, CONFIG)
         with pytest.raises(UserError, match=r"seed is 0, not 1.*another name"):
-            hold(tmp_path, replace(CONFIG, seed=1))
+            keep_settings(tmp_path, replace(CONFIG, seed=1))
 
     @pytest.mark.parametrize(
         ("make", "told"),
@@ -192,6 +195,15 @@ def test_a_search_on_the_command_line(run, tmp_path, mode):
         "search-report", "mine", "--json", "--export", tmp_path / "mine.yaml", *where
     )
     assert json.loads(out) == first
+    kept, page, drawn = (tmp_path / name for name in ("found/mine.json", "page.md", "found.svg"))
+    assert run("search-report", "mine", "--out", kept, *where)[0] == 0
+    page.write_text("<!-- table: search found -->\n<!-- end -->\n")
+    code, *_ = run("search-found", kept.parent, "--into", page, "--figure", drawn)
+    assert code == 0
+    assert documents.found_markdown(read_all(kept.parent)) in page.read_text()
+    assert "| mine | fish | random | 3 |" in page.read_text()
+    assert "<svg" in drawn.read_text()
+    assert json.loads(run("search-found", kept.parent, "--json")[1]) == [first]
     best = genotypes.load(tmp_path / "mine.yaml")
     assert best.name == "mine"
     assert "3 samples of random" in best.source
@@ -199,6 +211,16 @@ def test_a_search_on_the_command_line(run, tmp_path, mode):
     code, _, err = run(*asked, "--controller", "policy", *where)
     assert code == 2
     assert "controller is 'random', not 'policy'" in err
+
+
+def test_a_search_in_which_nothing_could_be_learned_is_refused(run, tmp_path, monkeypatch):
+    where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
+    monkeypatch.setattr("experiments.executors.local.default_workers", lambda cells, _: len(cells))
+    asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--samples", "3")
+    code, _, err = run(*asked, "--asynchronous", *where)
+    assert code == 2
+    assert "--asynchronous: all 3 samples would be under way at once" in err
+    assert not list((tmp_path / "runs").glob("*"))
 
 
 def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_path, monkeypatch):
@@ -270,6 +292,44 @@ class TestFinals:
         search = Search(read_config(tmp_path / "searches" / "mine"), Store(tmp_path / "runs"))
         search.replay()
         assert best.content() == search.asked[int(number)].genotype.content()
+
+
+class TestKept:
+    @pytest.fixture
+    def kept(self, store: Store) -> Findings:
+        search = Search(CONFIG, store)
+        carried_out(search, 2, np.random.default_rng(0))
+        return findings("mine", search, store.root)
+
+    def test_what_is_read_is_what_was_kept(self, kept, tmp_path):
+        stored.write(tmp_path / "b.json", replace(kept, name="b", pace=Pace(60, 90.0, 0.05, 0.01)))
+        stored.write(tmp_path / "a.json", kept)
+        one, other = read_all(tmp_path)
+        assert one == kept
+        assert [other.name, other.chosen] == ["b", kept.networks[0]]
+        header, rows = documents.FOUND_HEADER, documents.found_rows([one, other])
+        first, second = (dict(zip(header, row, strict=True)) for row in rows)
+        assert first["best"] == second["best"] == f"{kept.best_so_far[-1]:.2f}"
+        assert [first["core hours"], second["core hours"]] == ["", "0.7"]
+
+    def test_the_chosen_is_the_best_finalist(self, kept):
+        last = kept.networks[-1]
+        assert replace(kept, finals={last.number: 3.0}).chosen == last
+        assert (
+            documents.found_rows([replace(kept, finals={last.number: 3.0})])[0][7] == "3.00, of 1"
+        )
+
+    def test_nothing_kept_says_how(self, run, tmp_path):
+        assert "search-report NAME --out" in run("search-found", tmp_path)[1]
+        code, _, err = run("search-found", tmp_path, "--figure", tmp_path / "x.svg")
+        assert code == 2
+        assert "--figure: No search is kept yet" in err
+
+    def test_a_damaged_file_is_named(self, run, kept, tmp_path):
+        stored.write(tmp_path / "mine.json", replace(kept, networks=[]))
+        code, _, err = run("search-found", tmp_path)
+        assert code == 2
+        assert "mine.json: networks: no sample has been trained; `spinenet search-report" in err
 
 
 def test_the_study_of_our_search_compares_at_equal_multiply_adds(tmp_path):

@@ -133,7 +133,7 @@ def test_the_base_studys_cells_are_the_same_runs(tmp_path):
         ),
         (
             "base: ladder\nvariants:\n  a: {paper: {AP: {value: 3}}}\n",
-            "variants.a.paper.AP.source: missing; give one",
+            "variants.a.paper.AP.source: is missing; give one",
         ),
         (
             "base: ladder\nvariants:\n  a: {paper: {AP: {value: 3, source: ' '}}}\n",
@@ -162,7 +162,7 @@ def test_the_base_studys_cells_are_the_same_runs(tmp_path):
         (
             "base: ladder\nclaims:\n  - {id: x, text: t, a: r50-fpn, b: r0-sp53, "
             "relation: equal_within, source: s}\n",
-            "equal_within needs a margin above 0",
+            r"claims\[0\]: equal_within needs a margin above 0",
         ),
     ],
 )
@@ -400,6 +400,20 @@ def test_a_profile_of_ones_own_is_checked_and_builds_on_another(tmp_path):
     study = load_study("ladder")
     recipe = from_tree(variant_tree(study, study.variants["spinenet-49"], profile), origin="x")
     assert (profile.seeds, recipe.train.epochs, recipe.train.batch_size) == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: mine.yaml\n", "mine.yaml: base: mine.yaml: it is its own base; name another"),
+        ("base: nosuch\n", "mine.yaml: base: no profile 'nosuch'"),
+        ("base: smoke\nseeds: true\n", "mine.yaml: seeds: True must be a number of at least 1"),
+        ("base: smoke\ntitle: 12\n", "mine.yaml: title: 12 must be text"),
+    ],
+)
+def test_a_wrong_profile_is_named(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        load_profile(write(tmp_path, text))
 
 
 def test_two_variants_of_one_recipe_are_refused_with_both_names(tmp_path, run):

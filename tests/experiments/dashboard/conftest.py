@@ -14,7 +14,7 @@ from experiments.dashboard.site import Site
 from experiments.recipe import to_tree
 from experiments.search.asynchronous import make_search
 from experiments.search.candidates import Search
-from experiments.search.config import SearchConfig, hold
+from experiments.search.config import SearchConfig, keep_settings
 from experiments.store import Result, Store, write_result
 from experiments.study import Cell
 
@@ -65,7 +65,7 @@ def carry_out(
     """A search whose runs were never made: each result follows from its network. Stops after so
     many ends.
     """
-    hold(root / "searches" / name, config)
+    keep_settings(root / "searches" / name, config)
     search = make_search(config, Store(root / "runs"), root / "searches" / name)
     for count, cell in enumerate(search.cells(), start=1):
         assert cell is not None

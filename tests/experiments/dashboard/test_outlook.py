@@ -12,11 +12,11 @@ import pytest
 
 from experiments.dashboard.outlook import Outlook, Pace, dealt, pooled
 from experiments.dashboard.site import Site
-from experiments.dashboard.snapshot import Run
 from experiments.leases import lock
 from experiments.progress import Progress
 from experiments.provenance import processor
 from experiments.recipe import to_tree
+from experiments.snapshot import Run
 from experiments.store import Record, Result, Store, write_result
 from experiments.study import Cell, Selection, cells
 from experiments.study_file import load_profile, load_study

@@ -16,18 +16,18 @@ import pytest
 
 from datamodules import CocoFolderConfig
 from experiments import tables
-from experiments.dashboard.grids import Grids
 from experiments.dashboard.site import Site
-from experiments.dashboard.snapshot import Snapshot
 from experiments.errors import UserError
 from experiments.leases import lock
 from experiments.ledger.checkpoints import CheckpointScores
 from experiments.ledger.report import make_ledger
 from experiments.recipe import to_tree
 from experiments.runtime import Runtime
+from experiments.snapshot import Snapshot
 from experiments.store import Failure, Store, write_failure, write_result
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study
+from experiments.study_grids import StudyGrids
 from experiments.training import train
 from tests.experiments.dashboard.conftest import STORES
 from tests.experiments.dashboard.reading import Element, read, row_of
@@ -348,7 +348,7 @@ def test_a_study_of_ones_own_has_a_page(tmp_path):
     assert parsed.all("h1")[0].words == "Mine"
     assert "wide" in row_of(parsed, "Measured, printed, difference", "wide")["variant"].words
     with pytest.raises(UserError, match="two studies have one name"):
-        Grids([str(file), str(file)])
+        StudyGrids([str(file), str(file)])
 
 
 def test_a_models_page_has_its_drawing_and_its_genotype(site, every_page):
@@ -372,7 +372,7 @@ def test_only_listed_paths_exist(site, path):
 def large(tmp_path_factory, a_result) -> Site:
     """2,000 runs, written as runs are."""
     root = tmp_path_factory.mktemp("large")
-    grids = Grids().all(Snapshot(root, {}, 0))
+    grids = StudyGrids().all(Snapshot(root, {}, 0))
     chosen = {c.run_id: c for g in grids if g.profile.id != "smoke" for c in g.cells}
     for k, cell in enumerate(list(chosen.values())[:2000]):
         fields = {"metrics": {**a_result.metrics, "AP": 30 + k % 7, "top1": 60 + k % 5}}

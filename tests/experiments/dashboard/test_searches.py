@@ -12,7 +12,7 @@ from experiments.dashboard.searches import _named
 from experiments.dashboard.site import Site
 from experiments.leases import lock
 from experiments.search.candidates import Search
-from experiments.search.config import SearchConfig, hold
+from experiments.search.config import SearchConfig, keep_settings
 from experiments.search.report import best_so_far, front, standings
 from experiments.store import Failure, Store, write_failure
 from tests.experiments.dashboard.conftest import EVOLVED, FISH, carry_out, end
@@ -166,12 +166,12 @@ def test_a_run_that_is_gone_is_asked_for_again(whole, tmp_path):
 def test_more_samples_are_taken_up(whole, tmp_path):
     site = site_of(tmp_path)
     assert "12 of 12 samples" in page(site, "search/mine.html").words
-    hold(tmp_path / "searches" / "mine", replace(FISH, samples=20))
+    keep_settings(tmp_path / "searches" / "mine", replace(FISH, samples=20))
     assert "12 of 20 samples" in page(site, "search/mine.html").words
 
 
 def test_a_search_before_its_first_run(tmp_path):
-    hold(tmp_path / "searches" / "mine", FISH)
+    keep_settings(tmp_path / "searches" / "mine", FISH)
     site = site_of(tmp_path)
     parsed = page(site, "search/mine.html")
     assert site.page("search/mine.svg") is None
@@ -219,7 +219,7 @@ def test_folders_that_differ_in_signs_alone_have_pages_of_their_own(tmp_path):
 
 def test_the_settings_of_a_search_are_on_its_page(tmp_path):
     config = SearchConfig(space="spinenet", controller="policy", samples=4, macs_m=150.0, seed=3)
-    hold(tmp_path / "searches" / "mine", config)
+    keep_settings(tmp_path / "searches" / "mine", config)
     (tmp_path / "searches" / "mine" / "search.json").write_text(json.dumps(config.__dict__))
     words = page(site_of(tmp_path), "search/mine.html").words
     assert "space spinenet by the controller policy, seed 3" in words

@@ -13,10 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from datamodules import DataError, DataSourceConfig
 from experiments.compose import Tree
-from experiments.dashboard.snapshot import Snapshot
 from experiments.errors import UserError
 from experiments.inspection import readable_difference
 from experiments.recipe import to_tree
+from experiments.snapshot import Snapshot
 from experiments.study import MOST_SEEDS, Cell, Profile, Selection, Study, cells, needs_data
 from experiments.study_file import load_profile, load_study, shipped_profiles, shipped_studies
 
@@ -27,7 +27,7 @@ USUAL = "embedded"  # the profile that a study without runs is shown at
 
 
 @dataclass(frozen=True)
-class Grid:
+class StudyGrid:
     """A study at a profile, on the profile's data or on a user's: its cells, seed by seed."""
 
     study: Study
@@ -80,7 +80,7 @@ class Grid:
         return any(cell.run_id in snapshot.runs for cell in self.cells)
 
 
-class Grids:
+class StudyGrids:
     """Every grid of the shipped studies and of files that a user named."""
 
     def __init__(self, study_files: Sequence[str] = ()) -> None:
@@ -93,18 +93,18 @@ class Grids:
             )
         self.profiles = shipped.profiles
         usual = [*shipped.grids, *_grids(own, self.profiles, None)]
-        self._on: dict[OwnData | None, list[Grid]] = {None: usual}
+        self._on: dict[OwnData | None, list[StudyGrid]] = {None: usual}
         self._sources_of: tuple[int | None, list[OwnData]] = (None, [])
         self._usual = {(g.study.id, g.profile.id): g for g in usual}
 
-    def all(self, snapshot: Snapshot) -> list[Grid]:
-        """Grids on the profiles' own data, then on each user's data set among the results."""
+    def all(self, snapshot: Snapshot) -> list[StudyGrid]:
+        """StudyGrids on the profiles' own data, then on each user's data set among the results."""
         if snapshot.version != self._sources_of[0]:
             self._sources_of = (snapshot.version, _sources(snapshot))
         sources = (None, *self._sources_of[1])
         return [grid for source in sources for grid in self._grids_on(source)]
 
-    def of_study(self, study: Study, snapshot: Snapshot) -> list[Grid]:
+    def of_study(self, study: Study, snapshot: Snapshot) -> list[StudyGrid]:
         """The study's grids that have runs; without any, the one of the usual profile."""
         grids = [grid for grid in self.all(snapshot) if grid.study is study]
         usual = next(g for g in grids if g.profile.id == USUAL)
@@ -115,7 +115,7 @@ class Grids:
         grid = self._usual.get((study.id, profile.id))
         return () if grid is None else grid.cells
 
-    def uses(self, run_id: str, snapshot: Snapshot) -> list[tuple[Grid, Cell]]:
+    def uses(self, run_id: str, snapshot: Snapshot) -> list[tuple[StudyGrid, Cell]]:
         """The cells that this run fills."""
         found = ((grid, grid.by_run.get(run_id)) for grid in self.all(snapshot))
         return [(grid, cell) for grid, cell in found if cell is not None]
@@ -134,7 +134,7 @@ class Grids:
                         best = (f"{label} of {grid.study.id}, {grid.title}", changed)
         return best
 
-    def _grids_on(self, source: OwnData | None) -> list[Grid]:
+    def _grids_on(self, source: OwnData | None) -> list[StudyGrid]:
         if source not in self._on:
             self._on[source] = _grids(self.studies.values(), self.profiles, source)
         return self._on[source]
@@ -144,7 +144,7 @@ class Grids:
 class _Shipped:
     studies: list[Study]
     profiles: list[Profile]
-    grids: list[Grid]
+    grids: list[StudyGrid]
 
 
 @cache  # the same for every site, and takes seconds
@@ -157,19 +157,19 @@ def _shipped() -> _Shipped:
 
 def _grids(
     studies: Iterable[Study], profiles: Sequence[Profile], given: OwnData | None
-) -> list[Grid]:
+) -> list[StudyGrid]:
     made = (_grid(study, profile, given) for study in studies for profile in profiles)
     return [grid for grid in made if grid is not None]
 
 
-def _grid(study: Study, profile: Profile, given: OwnData | None) -> Grid | None:
+def _grid(study: Study, profile: Profile, given: OwnData | None) -> StudyGrid | None:
     source = None if given is None else given[0]
     selection = Selection(profile=profile, seeds=MOST_SEEDS, source=source)
     if needs_data(study, selection):
         return None  # its runs are found by the data that they were made of
     try:
         found = cells(study, selection, dict([given] if given else []))
-        return Grid(study, profile, given, tuple(found))
+        return StudyGrid(study, profile, given, tuple(found))
     except (UserError, DataError):
         if given is None:
             raise

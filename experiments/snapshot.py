@@ -1,7 +1,7 @@
 """The store at one moment: every run with its state, and those that cannot be read.
 
-A page is made from one snapshot, so its tables agree with each other, and a damaged file is a line
-on the page rather than its end. Files are read again only when they changed.
+What is told from one snapshot agrees with itself, and a damaged file is a line in it rather than
+its end. Files are read again only when they changed.
 """
 
 from __future__ import annotations
