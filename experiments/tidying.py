@@ -74,8 +74,8 @@ def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) ->
     or the table of trained networks.
     """
     from experiments.search import table
-    from experiments.search.asynchronous import make_search
-    from experiments.search.config import FILE, read_config, refuse_other_proxy
+    from experiments.search.asynchronous import replayed
+    from experiments.search.config import FILE
     from experiments.search.finals import finals
     from experiments.search.report import standings
     from experiments.snapshot import Lookout
@@ -84,9 +84,7 @@ def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) ->
     snapshot = Lookout([store.root]).look()
     wanted = {cell for grid in StudyGrids(study_files).all(snapshot) for cell in grid.by_run}
     for folder in sorted(path.parent for path in searches.glob(f"*/{FILE}")):
-        made = make_search(read_config(folder), store, folder)
-        refuse_other_proxy(folder, made.proxy.run_id)
-        made.replay()
+        made = replayed(folder, store)
         wanted |= {candidate.cell.run_id for candidate in made.asked}
         wanted |= {cell.run_id for cell in finals(made, standings(made.tried))}
     return wanted | table.asked()

@@ -133,15 +133,12 @@ def report(
     Example: spinenet search-report mine --export mine.yaml
     """
     from experiments.search import stored
-    from experiments.search.asynchronous import make_search
-    from experiments.search.config import read_config, refuse_other_proxy
+    from experiments.search.asynchronous import replayed
     from experiments.search.findings import findings
     from experiments.store import Store
 
     folder = searches / name
-    made = make_search(read_config(folder), Store(runs), folder)
-    refuse_other_proxy(folder, made.proxy.run_id)
-    made.replay()
+    made = replayed(folder, Store(runs))
     found = findings(name, made, folder)
     _show(found, as_json)
     if export is not None or draw is not None or out is not None:
@@ -161,22 +158,9 @@ def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, 
     from experiments.cli.render import SearchProgress, progress_console
     from experiments.search import pace
 
+    workers = _workers(made, place)
     with progress_console.status("preparing the data"):
         open_data(made.proxy.recipe.data.source).prepare()
-    config = made.config
-    is_asynchronous = config.mode == "asynchronous"
-    workers = place.workers([made.proxy] * (config.samples if is_asynchronous else config.lag))
-    learns = is_asynchronous and config.controller != "random"
-    if learns and place.jobs is None and 1 < config.samples <= workers:
-        raise UserError(
-            f"--asynchronous: all {config.samples} samples would be under way at once, and the "
-            "controller would learn from none; give --jobs, such as a tenth of --samples"
-        )
-    if workers > config.lag and not is_asynchronous:
-        progress_console.print(
-            f"{workers} at a time, but no more than {config.lag} samples are ever under way: "
-            f"give a new search --lag {workers} or more, or --asynchronous"
-        )
     start = time.monotonic()
     with interruptible(), SearchProgress(made) as progress:
         try:
@@ -188,6 +172,29 @@ def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, 
             pace.note(folder, pace.session(time.monotonic() - start, cores, ended))
     for cell, failure in _stuck(made, progress):
         raise _failed(cell, failure)
+
+
+def _workers(made: Search, place: Place) -> int:
+    """Runs at once. Raises UserError where they are all, and a controller would learn nothing."""
+    from experiments.cli.render import progress_console
+
+    config = made.config
+    if config.mode == "synchronous":
+        workers = place.workers([made.proxy] * config.lag)
+        if workers > config.lag:
+            progress_console.print(
+                f"{workers} at a time, but no more than {config.lag} samples are ever under way: "
+                f"give a new search --lag {workers} or more, or --asynchronous"
+            )
+        return workers
+    workers = place.workers([made.proxy] * config.samples)
+    learns = config.controller != "random"
+    if learns and place.jobs is None and 1 < config.samples <= workers:
+        raise UserError(
+            f"--asynchronous: all {config.samples} samples would be under way at once, and the "
+            "controller would learn from none; give --jobs, such as a tenth of --samples"
+        )
+    return workers
 
 
 def _run_finals(made: Search, number: int, place: Place, carried_out: dict[str, Any]) -> None:

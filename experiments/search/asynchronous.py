@@ -15,7 +15,7 @@ from pathlib import Path
 
 from experiments.errors import UserError
 from experiments.search.candidates import Candidate, Search, settled
-from experiments.search.config import SearchConfig
+from experiments.search.config import SearchConfig, read_config, refuse_other_proxy
 from experiments.store import Store
 from experiments.study import Cell
 
@@ -125,6 +125,16 @@ class AsynchronousSearch(Search):
                 f"{self.store.root}; name the folder of the search's runs by --runs"
             )
         self._tell(candidate, record)
+
+
+def replayed(folder: Path, store: Store) -> Search:
+    """The search in a folder, as far as the store has its runs. Raises UserError where there is
+    none, and where its proxy has changed since.
+    """
+    made = make_search(read_config(folder), store, folder)
+    refuse_other_proxy(folder, made.proxy.run_id)
+    made.replay()
+    return made
 
 
 def make_search(config: SearchConfig, store: Store, folder: Path) -> Search:
