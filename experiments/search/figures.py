@@ -40,7 +40,7 @@ def contest_figure(contest: Contest) -> Figure:
         )
     axes.set_xlabel("samples")
     what = "AP of the choice, by the model" if contest.optimum is None else "regret of the choice"
-    axes.set_ylabel(f"{what}: mean, 95 % interval")
+    axes.set_ylabel(what)
     axes.legend(frameon=False, labelcolor=GREY, fontsize=8)
     dress(axes, grid="both")
     return drawn
