@@ -41,8 +41,9 @@ class LayerConfig:
     tensorflow/tpu. `sync_bn` shares batch statistics between processes.
 
     `stochastic_depth` is the rate at which the last block drops its branch, rising linearly with
-    the block's index (0.2 in protocol C). `drop_block` is the share of a map that DropBlock zeroes
-    after every norm of a residual block, in squares of `drop_block_size` cells.
+    the block's index, in a ResNet with its group's (0.2 in protocol C). `drop_block` is the share
+    of a map that DropBlock zeroes after every norm of a residual block, in squares of
+    `drop_block_size` cells; ResNets have none.
     """
 
     flavor: Flavor = "tf1"
@@ -229,6 +230,14 @@ def _check_body(depth: int, width: float) -> None:
         raise ValueError(f"width {width} leaves a layer without channels; raise it")
 
 
+def refuse_drop_block(backbone: object, layers: LayerConfig) -> None:
+    """Raise ValueError where a ResNet should drop cells."""
+    if layers.drop_block and not isinstance(backbone, SpineNetConfig):
+        raise ValueError(
+            f"layers.drop_block {layers.drop_block} is for SpineNets; leave it at 0 for a ResNet"
+        )
+
+
 @dataclass(frozen=True)
 class ClassifierConfig:
     """Everything that decides the classifier but the number of classes, which the data decides.
@@ -248,6 +257,7 @@ class ClassifierConfig:
     background: bool = False
 
     def __post_init__(self) -> None:
+        refuse_drop_block(self.backbone, self.layers)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
                 f"label_smoothing {self.label_smoothing} must be in [0, 1); 0 is off, the paper's "
