@@ -105,5 +105,5 @@ def test_synchronised_norms_reach_the_body():
     ],
 )
 def test_cells_are_not_dropped_of_a_resnet(config: type, backbone: object):
-    with pytest.raises(ValueError, match="drop_block 0.1 is for SpineNets; leave it at 0"):
+    with pytest.raises(ValueError, match=r"drop_block 0\.1 is for SpineNets; leave it at 0"):
         config(backbone=backbone, layers=LayerConfig(drop_block=0.1))
