@@ -44,6 +44,10 @@ class LayerConfig:
     the block's index, in a ResNet with its group's (0.2 in protocol C). `drop_block` is the share
     of a map that DropBlock zeroes after every norm of a residual block, in squares of
     `drop_block_size` cells; ResNets have none.
+
+    `zero_init_last` starts the last norm of every residual and bottleneck block at 0, so that a
+    block begins as its shortcut (Goyal et al., 2017). It is timm's and torchvision's usual choice
+    for ResNets; the official code starts every norm at 1 (tensorflow/tpu: nn_blocks.py).
     """
 
     flavor: Flavor = "tf1"
@@ -54,6 +58,7 @@ class LayerConfig:
     stochastic_depth: float = 0.0
     drop_block: float = 0.0
     drop_block_size: int = 7
+    zero_init_last: bool = False
 
     def __post_init__(self) -> None:
         if self.flavor not in ("tf1", "tf2"):
@@ -92,6 +97,15 @@ class LayerConfig:
     def norm(self, channels: int) -> nn.Module:
         """Batch normalisation with the configured constants."""
         return self.norm_layer(channels)
+
+    def last_norm(self, channels: int) -> nn.Module:
+        """The norm that ends a block's branch."""
+        from torch import nn
+
+        norm = self.norm(channels)
+        if self.zero_init_last:
+            nn.init.zeros_(norm.weight)  # type: ignore[arg-type]
+        return norm
 
     @property
     def norm_layer(self) -> partial[nn.Module]:

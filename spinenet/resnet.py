@@ -73,8 +73,8 @@ class _SamePool(nn.Module):
 def timm_resnet(layers: LayerConfig, *, depth: Depth, width: float) -> Any:
     """timm's ResNet giving C3, C4, C5, with the project's norm, activation, pooling and padding.
 
-    Every norm starts at 1, 0, where timm starts the last of each block at 0. Stochastic depth rises
-    from group to group, 2/5 of its rate in the first, where timm has it rise from block to block.
+    Stochastic depth rises from group to group, 2/5 of its rate in the first, where timm has it rise
+    from block to block.
     """
     import timm  # all of its models, so longer than torch itself: not for who has no ResNet
 
@@ -86,11 +86,11 @@ def timm_resnet(layers: LayerConfig, *, depth: Depth, width: float) -> Any:
         channels=tuple(int(c * width) for c in STAGE_WIDTHS),
         act_layer=type(layers.act()),
         norm_layer=layers.norm_layer,
-        zero_init_last=False,
+        zero_init_last=layers.zero_init_last,
     )
     body.maxpool = _SamePool()
     for group in range(1, GROUPS + 1):
-        for block in body[f"layer{group}"]:
+        for block in body.get_submodule(f"layer{group}").children():
             block.drop_path = layers.drop_branch(
                 layers.stochastic_depth * (group + 1) / (GROUPS + 1)
             )

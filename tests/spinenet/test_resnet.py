@@ -75,9 +75,17 @@ def test_a_body_that_does_not_exist_is_refused(wrong: dict, message: str):
 
 
 @pytest.mark.parametrize("depth", [34, 50])
-def test_every_norm_starts_at_one_as_a_spinenets(depth: int):
-    norms = [m for m in small(depth=depth).modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in norms)
+@pytest.mark.parametrize("zeroed", [False, True])
+def test_every_norm_starts_at_one_but_where_the_last_of_each_block_is_to_start_at_zero(
+    depth: int, zeroed: bool
+):
+    config = ResNetFPNConfig(depth=depth, width=0.0625)
+    network = ResNetFPN(config, LayerConfig(zero_init_last=zeroed))
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all((norm.weight == norm.weight[0]).all() and not norm.bias.any() for norm in norms)
+    started = [norm.weight[0].item() for norm in norms]
+    assert started.count(0.0) == (16 if zeroed else 0)
+    assert started.count(1.0) == len(started) - started.count(0.0)
 
 
 def test_stochastic_depth_rises_from_group_to_group():
