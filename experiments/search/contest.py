@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -73,10 +74,11 @@ class Contest:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a controller has over chance at the end, seed by seed, and Holm's p."""
+    """What a controller has over another at the end, seed by seed, and Holm's p."""
 
     controller: str
-    over_chance: Estimate
+    over: str
+    difference: Estimate
     p: float
 
 
@@ -111,13 +113,19 @@ def hold(
 
 
 def gains(contest: Contest) -> list[Gain]:
-    """What each controller has over chance after all samples."""
+    """What each controller has over chance after all samples, then what they have over another."""
     last = contest.config.samples
-    chance = contest.after(CHANCE, last)
     others = [name for name in contest.curves if name != CHANCE]
-    pairs = {name: np.subtract(contest.after(name, last), chance).tolist() for name in others}
-    p_values = holm([p_different(pairs[name]) for name in others])
-    return [Gain(n, estimate(pairs[n]), p) for n, p in zip(others, p_values, strict=True)]
+    pairs = [*((name, CHANCE) for name in others), *combinations(others, 2)]
+    found = [
+        np.subtract(contest.after(name, last), contest.after(over, last)).tolist()
+        for name, over in pairs
+    ]
+    p_values = holm([p_different(differences) for differences in found])
+    return [
+        Gain(*pair, estimate(differences), p)
+        for pair, differences, p in zip(pairs, found, p_values, strict=True)
+    ]
 
 
 class _Searcher:
@@ -178,7 +186,7 @@ def objective(config: ContestConfig, table: Table | None) -> tuple[Objective, di
         raise UserError("there is no table to replay; `spinenet search-table` trains one")
     from experiments.search.surrogate import Surrogate  # with scikit-learn
 
-    model = Surrogate(table, where)
+    model = Surrogate(table, where, config.seeds)
     return model, {**asdict(model.error), "table": digest(table)}
 
 

@@ -20,7 +20,7 @@ from experiments.search.table import Part, Run, Table
 from experiments.statistics import pooled_deviation
 
 RESAMPLES = 1000
-LEAST_PAIRS = 5  # fewer say nothing, nor do any that are all alike
+LEAST_PAIRS = 10  # fewer say nothing, nor do any that are all alike
 TOP = 0.2  # of the networks, for the overlap of the best
 
 
@@ -50,9 +50,12 @@ class PaperStanding:
 
 @dataclass(frozen=True)
 class Worth:
-    """The proxy's. AP in percent; None where the table has too little to say. `overlap` is the
-    share of the best fifth by the longer training that is in the best fifth by the proxy. `seconds`
-    and `outside_training` are of the processor or GPU, `machine`, that trained most of the runs.
+    """The proxy's. AP in percent; None where the table has too little to say. `kendall` and
+    `spearman` are with the longer training, `kendall_better` of the better half by the proxy alone,
+    since a search ends among those; `with_macs` is of the proxy with multiply-adds. `overlap` is
+    how many of the best fifth by the longer training are in the best fifth by the proxy, of how
+    many. `seconds` and `outside_training` are of the processor or GPU, `machine`, that trained most
+    of the runs.
     """
 
     networks: int
@@ -64,8 +67,10 @@ class Worth:
     reliability: float | None
     between_seeds: Correlation | None
     kendall: Correlation | None
+    kendall_better: Correlation | None
     spearman: Correlation | None
-    overlap: float | None
+    with_macs: Correlation | None
+    overlap: tuple[int, int] | None
     machine: str
     seconds: Mapping[Part, float]
     outside_training: float | None
@@ -85,7 +90,7 @@ def worth(table: Table) -> Worth | None:
     trained = [run for run in table.runs if not run.diverged]
     machine = mode(run.processor for run in trained) if trained else ""
     timed = [run for run in trained if run.processor == machine]
-    kendall, spearman = (_correlation(pairs, kind) for kind in (stats.kendalltau, stats.spearmanr))
+    macs_m = {one.hash: one.macs_m for one in table.networks}
     return Worth(
         networks=len(sampled),
         diverged=sum(run.diverged for run in table.runs if run.part == "proxy"),
@@ -94,11 +99,11 @@ def worth(table: Table) -> Worth | None:
         best=max(sampled),
         noise=noise,
         reliability=None if noise is None or not spread else max(0.0, 1 - (noise / spread) ** 2),
-        between_seeds=_correlation(
-            [(s[0], s[1]) for s in proxy.values() if {0, 1} <= s.keys()], stats.kendalltau
-        ),
-        kendall=kendall,
-        spearman=spearman,
+        between_seeds=_correlation([(s[0], s[1]) for s in proxy.values() if {0, 1} <= s.keys()]),
+        kendall=_correlation(pairs),
+        kendall_better=_correlation(sorted(pairs)[len(pairs) // 2 :]),
+        spearman=_correlation(pairs, stats.spearmanr),
+        with_macs=_correlation([(macs_m[n], s[0]) for n, s in proxy.items() if 0 in s]),
         overlap=_overlap(pairs),
         machine=machine,
         seconds=_seconds(timed),
@@ -126,33 +131,24 @@ def _pairs(table: Table) -> list[tuple[float, float]]:
 
 
 def _correlation(
-    pairs: Sequence[tuple[float, float]], kind: Callable[..., Any]
+    pairs: Sequence[tuple[float, float]], kind: Callable[..., Any] = stats.kendalltau
 ) -> Correlation | None:
     if len(pairs) < LEAST_PAIRS or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
         return None
-    a, b = np.array(pairs).T
-
-    def statistic(x: np.ndarray, y: np.ndarray) -> float:
-        return float(kind(x, y).statistic)
-
-    found = stats.bootstrap(
-        (a, b),
-        statistic,
-        paired=True,
-        vectorized=False,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Correlation(statistic(a, b), float(found.low), float(found.high), len(pairs))
+    both, rng = np.array(pairs), np.random.default_rng(0)
+    resamples = both[rng.integers(len(both), size=(RESAMPLES, len(both)))]
+    # One that is all alike has no correlation, and no part in the interval.
+    varied = resamples[(np.ptp(resamples, axis=1) > 0).all(axis=1)]
+    low, high = np.percentile([kind(*some.T).statistic for some in varied], (2.5, 97.5))
+    return Correlation(float(kind(*both.T).statistic), float(low), float(high), len(pairs))
 
 
-def _overlap(pairs: Sequence[tuple[float, float]]) -> float | None:
+def _overlap(pairs: Sequence[tuple[float, float]]) -> tuple[int, int] | None:
     count = int(len(pairs) * TOP)
     if not count:
         return None
     a, b = ({int(i) for i in np.argsort(side)[-count:]} for side in np.array(pairs).T)
-    return len(a & b) / count
+    return len(a & b), count
 
 
 def _seconds(timed: Sequence[Run]) -> dict[Part, float]:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.ensemble import ExtraTreesRegressor
 
 from experiments.counting import Job, counts
 from experiments.errors import UserError
@@ -276,8 +277,27 @@ class TestWorth:
         assert wider.high - wider.low > found.kendall.high - found.kendall.low
 
     def test_the_best_of_one_are_the_best_of_the_other_where_nothing_is_by_chance(self):
-        assert worth(made(20, noise=0.0)).overlap == 1.0
-        assert worth(made(200, noise=1e6)).overlap < 0.5
+        assert worth(made(20, noise=0.0)).overlap == (4, 4)
+        again, best = worth(made(200, noise=1e6)).overlap
+        assert best == 40
+        assert again < 20
+
+    def test_the_better_half_and_multiply_adds_are_looked_at_apart(self):
+        table = made(40, noise=0.5)
+        proxy, longer = table.ap("proxy"), table.ap("longer")
+        pairs = sorted((proxy[name][0], longer[name][0]) for name in longer)[20:]
+        macs = [(one.macs_m, proxy[one.hash][0]) for one in table.networks]
+        found = worth(table)
+        for correlation, expected in ((found.kendall_better, pairs), (found.with_macs, macs)):
+            kendall = stats.kendalltau(*zip(*expected, strict=True)).statistic
+            assert (correlation.value, correlation.pairs) == (kendall, len(expected))
+
+    def test_resamples_that_are_all_alike_leave_the_interval(self):
+        table = made(12, noise=0.0)
+        odd = table.networks[0].hash
+        runs = tuple(replace(run, ap=float(run.network == odd)) for run in table.runs)
+        found = worth(replace(table, runs=runs)).kendall
+        assert (found.low, found.value, found.high) == pytest.approx((1.0, 1.0, 1.0))
 
     def test_a_network_of_the_paper_stands_among_samples_of_its_space(self):
         table = made(11, noise=0.0)
@@ -332,7 +352,7 @@ class TestSurrogate:
     def test_it_tells_networks_apart_that_it_has_not_seen(self):
         """AP follows from how many blocks stand at level 3, which is one of the features."""
         table = fine(80)
-        model = Surrogate(table, space("spinenet"))
+        model = Surrogate(table, space("spinenet"), 10)
         assert model.error.networks == 80
         assert model.error.kendall > 0.5
         assert model.error.explained > 0.5
@@ -344,7 +364,7 @@ class TestSurrogate:
 
     def test_what_rewards_a_seed_does_not_judge_it(self):
         where = space("spinenet")
-        model = Surrogate(fine(60), where)
+        model = Surrogate(fine(60), where, 5)
         row = where.sample(np.random.default_rng(5))
         told = model.worths([row] * len(model.models))
         assert len(set(told)) > 1
@@ -353,22 +373,40 @@ class TestSurrogate:
         assert model.judged(row, len(told) + 2) == told[3]
         assert model.worths([row] * 3) == told[:3]
 
+    def test_models_that_judge_each_other_know_different_halves_of_the_table(self, monkeypatch):
+        fitted: list[set[bytes]] = []
+
+        class Recorded(ExtraTreesRegressor):
+            def fit(self, inputs, aps):
+                fitted.append({row.tobytes() for row in inputs})
+                return super().fit(inputs, aps)
+
+        monkeypatch.setattr("experiments.search.surrogate._model", lambda: Recorded(5))
+        table = fine(60)
+        Surrogate(table, space("spinenet"), 6)
+        every = {features(one.genotype).tobytes() for one in table.networks}
+        assert len(fitted) == 6
+        for first, second in zip(fitted[::2], fitted[1::2], strict=True):
+            assert first | second == every
+            assert len(first & second) <= len(table.networks) - len(every)  # features alike
+        assert fitted[0] not in fitted[2:]
+
     def test_where_there_is_nothing_to_learn_its_error_says_so(self):
-        error = Surrogate(made(60, noise=1e4), space("spinenet")).error
+        error = Surrogate(made(60, noise=1e4), space("spinenet"), 10).error
         assert abs(error.kendall) < 0.4
         assert error.explained < 0.2
 
     def test_it_never_promises_more_than_the_table_has(self):
         table = fine(60)
         where, rng = space("spinenet"), np.random.default_rng(3)
-        found = Surrogate(table, where).worths([where.sample(rng) for _ in range(100)])
+        found = Surrogate(table, where, 10).worths([where.sample(rng) for _ in range(100)])
         assert max(found) <= max(run.ap for run in table.runs)
 
     def test_a_table_that_is_too_small_is_refused(self):
-        with pytest.raises(UserError, match="8 trained networks, and a model needs 50"):
-            Surrogate(made(8), space("spinenet"))
-        with pytest.raises(UserError, match="some of the space fish with two seeds"):
-            Surrogate(made(60), space("fish"))
+        with pytest.raises(UserError, match="8 trained networks, 8 of the space spinenet, and a"):
+            Surrogate(made(8), space("spinenet"), 2)
+        with pytest.raises(UserError, match="60 trained networks, 0 of the space fish, and a mod"):
+            Surrogate(made(60), space("fish"), 2)
 
 
 def fine(networks: int) -> Table:
