@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -139,12 +141,37 @@ class TestConfig:
             (lambda: replace(CONFIG, controller="evolutoin"), "did you mean 'evolution'"),
             (lambda: replace(CONFIG, samples=0), "samples 0"),
             (lambda: replace(CONFIG, macs_m=-1.0), "macs_m -1.0"),
+            (lambda: replace(CONFIG, macs_m=math.nan), "macs_m nan must be positive and finite"),
+            (lambda: replace(CONFIG, macs_m=math.inf), "macs_m inf"),
+            (lambda: replace(CONFIG, seed=-1), "seed -1 must be at least 0"),
+            (lambda: replace(CONFIG, run_seed=2**32), "run_seed 4294967296 must be"),
             (lambda: replace(CONFIG, space="fis").searched_space(), "did you mean 'fish'"),
         ],
     )
     def test_mistakes_are_named(self, make: Callable[[], object], told: str):
         with pytest.raises(UserError, match=told):
             make()
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"seed": -1}, "seed -1 must be at least 0"),
+            ({"lag": 2.5}, "lag: Input should be a valid integer"),
+            ({"samples": True}, "samples: Input should be a valid integer"),
+            ({"run_seed": "a"}, "run_seed: Input should be a valid integer"),
+            ({"recipe": 3}, "recipe: Input should be a valid string"),
+            ({"mode": "asynch"}, "mode: Input should be 'synchronous' or 'asynchronous'"),
+            ({"reward": "top5"}, "reward: Input should be 'AP' or 'top1'"),
+            ({"macs_m": math.nan}, "macs_m nan must be positive and finite"),
+            ({"sample": 3}, "unknown key 'sample'; did you mean 'samples'"),
+        ],
+    )
+    def test_a_setting_that_was_written_wrong_is_named(self, tmp_path, change, told):
+        keep_settings(tmp_path, CONFIG)
+        path = tmp_path / "search.json"
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+        with pytest.raises(UserError, match=rf"search\.json: {told}.*; mend it, or"):
+            read_config(tmp_path)
 
     def test_a_search_that_is_not_there(self, tmp_path):
         with pytest.raises(UserError, match="no such search"):

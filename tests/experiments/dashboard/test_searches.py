@@ -183,14 +183,20 @@ def test_a_search_before_its_first_run(tmp_path):
 
 
 def test_a_search_that_cannot_be_read_hides_no_other(whole, tmp_path):
-    for name, text in (("cut", '{"space": "fi'), ("odd", '{"space": "fsh"}'), ("list", "[1]")):
+    texts = {
+        "cut": '{"space": "fi',
+        "odd": '{"space": "fsh"}',
+        "less": '{"seed": -1}',
+        "list": "[1]",
+    }
+    for name, text in texts.items():
         folder = tmp_path / "searches" / name
         folder.mkdir()
         (folder / "search.json").write_text(text)
     site = site_of(tmp_path)
     for path in ("index.html", "searches.html"):
         words = page(site, path).words
-        for name in ("cut", "odd", "list"):
+        for name in texts:
             assert f"✗ damaged {name}:" in words, path
         assert str(tmp_path) not in words
     assert site.page("search/mine.html") is not None
