@@ -431,6 +431,17 @@ class TestKept:
             documents.found_rows([replace(kept, finals={last.number: 3.0})])[0][7] == "3.00, of 1"
         )
 
+    def test_dots_and_the_best_so_far_are_drawn_in_the_order_of_telling(self, store):
+        search = searching(replace(CONFIG, mode="asynchronous"), store)
+        carried_out(search, 4, np.random.default_rng(0))
+        found = findings("mine", search, store.root)
+        assert all(search.tried[n.told - 1].candidate.number == n.number for n in found.networks)
+        assert any(n.told != n.number + 1 for n in found.networks)
+        climb, dots = found_figure([found]).axes[0].lines
+        told, rewards = dots.get_data()
+        assert list(told) == [n.told for n in found.networks]
+        assert all(rewards <= climb.get_ydata()[told - 1])
+
     def test_nothing_kept_says_how(self, run, tmp_path):
         assert "search-report NAME --out" in run("search-found", tmp_path)[1]
         code, _, err = run("search-found", tmp_path, "--figure", tmp_path / "x.svg")
