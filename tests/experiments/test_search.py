@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import leases
 from experiments.counting import as_trained, counts
 from experiments.errors import UserError
 from experiments.inspection import check_study
@@ -352,6 +353,31 @@ def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_
     assert json.loads(out)["best_so_far"] == [LOST] * 3
 
 
+def test_a_run_whose_worker_elsewhere_died_is_taken_over(run, tmp_path, monkeypatch):
+    starts: list[str] = []
+
+    def first_elsewhere(upcoming, store, runtime_of, workers, watch):
+        while (cell := upcoming()) is not None:
+            watch(cell, {"kind": "start"})
+            starts.append(cell.run_id)
+            if len(starts) == 1:
+                lease = store.folder(cell.run_id, cell.recipe.name) / leases.FOLDER / "1"
+                lease.parent.mkdir(parents=True)
+                lease.write_text(ELSEWHERE)
+                watch(cell, {"kind": "skipped"})
+            else:
+                finish(store, cell)
+                watch(cell, {"kind": "done"})
+
+    monkeypatch.setattr("experiments.executors.local.run_as_asked", first_elsewhere)
+    monkeypatch.setattr("experiments.leases.Pace", lambda: QUICK)
+    where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
+    asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--samples", "3")
+    code, out, _ = run(*asked, "--json", *where)
+    assert (code, json.loads(out)["tried"]) == (0, 3)
+    assert starts.count(starts[0]) == 2
+
+
 class TestFinals:
     def ended(self, store: Store, changes: Callable[[int, int], float] | None) -> Search:
         """A search with its three best trained again; a finalist's rank and seed decide its AP."""
@@ -397,6 +423,7 @@ class TestFinals:
         code, out, _ = run(*asked, *where)
         assert code == 0
         (number,) = json.loads(out)["finals"]
+        assert json.loads(out)["pace"]["runs"] == 2 + SEEDS
         assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2 + SEEDS
         assert run(*asked, *where)[1] == out
         run("search-report", "mine", "--export", tmp_path / "mine.yaml", *where)
