@@ -85,6 +85,7 @@ def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) ->
     wanted = {cell for grid in StudyGrids(study_files).all(snapshot) for cell in grid.by_run}
     for folder in sorted(path.parent for path in searches.glob(f"*/{FILE}")):
         made = replayed(folder, store)
+        wanted.update(made.journal.runs())  # also of samples after a run that is gone
         wanted |= {candidate.cell.run_id for candidate in made.asked}
         wanted |= {cell.run_id for cell in finals(made, standings(made.tried))}
     return wanted | table.asked()

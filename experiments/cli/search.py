@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,14 +29,13 @@ from experiments.cli.places import Place
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.cli.render import SearchProgress
+    from experiments.cli.render import GridProgress, SearchProgress
     from experiments.search.candidates import Search
     from experiments.search.findings import Findings
     from experiments.store import Failure
     from experiments.study import Cell
     from spinenet.genotype import Genotype
 
-ELSEWHERE_S = 2.0  # between looks at runs that another process has
 FolderOption = Annotated[Path, typer.Option("--searches", help="Folder of the searches.")]
 NameArgument = Annotated[str, typer.Argument(help="The search's name.")]
 
@@ -108,7 +109,7 @@ def search(
         place = Place(executor, cluster, jobs)
         _carry_out(made, folder, place, carried_out)
         if finalists:
-            _run_finals(made, finalists, place, carried_out)
+            _run_finals(made, finalists, folder, place, carried_out)
     _show(findings(name, made, folder), as_json)
 
 
@@ -156,22 +157,29 @@ def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, 
     """Run what the search asks for, as it asks."""
     from datamodules import open_data
     from experiments.cli.render import SearchProgress, progress_console
-    from experiments.search import pace
 
     workers = _workers(made, place)
     with progress_console.status("preparing the data"):
         open_data(made.proxy.recipe.data.source).prepare()
-    start = time.monotonic()
-    with interruptible(), SearchProgress(made) as progress:
-        try:
-            _run_all(made, place, workers, carried_out, progress)
-        finally:
-            cores = workers * made.proxy.recipe.train.threads
-            records = made.store.records(progress.ended).values()
-            ended = [record.result for record in records if record.result is not None]
-            pace.note(folder, pace.session(time.monotonic() - start, cores, ended))
+    with interruptible(), SearchProgress(made) as progress, _noted(made, folder, workers, progress):
+        _run_all(made, place, workers, carried_out, progress)
     for cell, failure in _stuck(made, progress):
         raise _failed(cell, failure)
+
+
+@contextmanager
+def _noted(made: Search, folder: Path, workers: int, progress: GridProgress) -> Iterator[None]:
+    """A session, of which the search's folder has a line when it ends, however it ends."""
+    from experiments.search import pace
+
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        cores = workers * made.proxy.recipe.train.threads
+        records = made.store.records(progress.ended).values()
+        ended = [record.result for record in records if record.result is not None]
+        pace.note(folder, pace.session(time.monotonic() - start, cores, ended))
 
 
 def _workers(made: Search, place: Place) -> int:
@@ -197,7 +205,9 @@ def _workers(made: Search, place: Place) -> int:
     return workers
 
 
-def _run_finals(made: Search, number: int, place: Place, carried_out: dict[str, Any]) -> None:
+def _run_finals(
+    made: Search, number: int, folder: Path, place: Place, carried_out: dict[str, Any]
+) -> None:
     """The best so many once more, with other seeds."""
     from experiments.cli.render import GridProgress
     from experiments.executors import dropping_checkpoints, run_cells
@@ -211,13 +221,18 @@ def _run_finals(made: Search, number: int, place: Place, carried_out: dict[str, 
     if not missing:
         return
     runtime = Runtime(group=made.config.profile, **carried_out)
-    with interruptible(), GridProgress(missing) as progress:
+    workers = place.workers(missing)
+    with (
+        interruptible(),
+        GridProgress(missing) as progress,
+        _noted(made, folder, workers, progress),
+    ):
         run_cells(
             place.executor,
             missing,
             made.store,
             {cell.run_id: runtime for cell in missing},
-            place.workers(missing),
+            workers,
             dropping_checkpoints(progress.watch, made.store),
         )
     for cell, failure in progress.failures:
@@ -243,6 +258,7 @@ def _run_all(
     behind that goes on by itself: once nothing else can be done, that is waited for.
     """
     from experiments.executors import dropping_checkpoints
+    from experiments.grid import await_others
     from experiments.runtime import Runtime
 
     runtime = Runtime(group=made.config.profile, **carried_out)
@@ -254,8 +270,7 @@ def _run_all(
         )
         if made.is_complete or _stuck(made, progress):
             return
-        while any(made.store.state(cell.run_id) == "running" for cell in made.unsettled()):
-            time.sleep(ELSEWHERE_S)
+        await_others(made.unsettled(), made.store)
 
 
 def _stuck(made: Search, progress: SearchProgress) -> list[tuple[Cell, Failure]]:

@@ -53,7 +53,7 @@ def search(view: View, search: Found) -> Content:
         "search": search,
         "reward": reward,
         "outlook": search.outlook(view.snapshot),
-        "best": search.best,
+        "chosen": search.chosen,
         "charts": charts,
         "comparison": _comparison(view, group, beside) if len(beside) > 1 else None,
         "levels": level_shares(search.tried) if len(search.tried) > 1 else {},
@@ -94,9 +94,9 @@ def _climb(search: Found) -> list[Point]:
 def _best_chart(search: Found) -> Chart:
     reward = search.config.reward
     dots = [
-        Dot(s.candidate.number + 1, s.reward, s.candidate.genotype.name)
+        Dot(s.told, s.reward, s.candidate.genotype.name)
         for s in search.samples
-        if s.result and s.reward is not None
+        if s.result and s.told is not None and s.reward is not None
     ]
     lines = [Line("best so far", stairs(_climb(search)))]
     return line_chart(f"{reward} of each sample", lines, "samples", reward, dots=dots)

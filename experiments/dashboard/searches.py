@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -19,9 +20,10 @@ from typing import Any
 from datamodules import DataError
 from experiments.dashboard.outlook import FEWEST, Outlook, dealt
 from experiments.errors import UserError
-from experiments.search.asynchronous import make_search
+from experiments.search.asynchronous import RunMissingError, opened
 from experiments.search.candidates import Candidate, Search
 from experiments.search.config import SearchConfig, read_config
+from experiments.search.finals import verdicts, winner
 from experiments.search.report import best_so_far, front, standings
 from experiments.snapshot import Run, Snapshot
 from experiments.store import Result
@@ -36,12 +38,13 @@ USUAL = asdict(SearchConfig())
 class Sample:
     """A candidate with what became of it. `state` is its run's, or
     `waiting`. A network that was asked for before, as sample `first`, is not run again. `reward` is
-    none until the controller is told.
+    none until the controller is told, and so is `told`, its place in the order of telling, from 1.
     """
 
     candidate: Candidate
     state: str
     reward: float | None
+    told: int | None
     run: Run | None
     first: int | None
 
@@ -80,22 +83,26 @@ def group_of(config: SearchConfig) -> Group:
 
 
 class Found:
-    """One search as a snapshot has it. `path` names its page."""
+    """One search as a snapshot has it. `path` names its page; `finals` has by sample the mean
+    reward over other seeds of those trained again.
+    """
 
     def __init__(self, name: str, path: str, search: Search, snapshot: Snapshot) -> None:
         self.name, self.path, self.config = name, path, search.config
         self.tried = tuple(search.tried)
+        self.standings = standings(self.tried)
+        self.finals = verdicts(search, self.standings)
         self.samples = _samples(search, snapshot.runs)
 
     @cached_property
     def trained(self) -> list[Sample]:
         """Samples whose networks were trained, each network once, the best first."""
-        return [self.samples[one.number] for one in standings(self.tried)]
+        return [self.samples[one.number] for one in self.standings]
 
     @cached_property
     def front(self) -> list[Sample]:
         """Those of them that no cheaper one beats, the cheapest first."""
-        return [self.samples[one.number] for one in front(standings(self.tried))]
+        return [self.samples[one.number] for one in front(self.standings)]
 
     def is_on_front(self, sample: Sample) -> bool:
         """Whether it is one of those, under the number that it was first asked for."""
@@ -103,19 +110,26 @@ class Found:
 
     @property
     def best(self) -> Sample | None:
-        """The best so far."""
+        """The one with the largest reward so far."""
         return next(iter(self.trained), None)
+
+    @property
+    def chosen(self) -> Sample | None:
+        """The one whose network one would take, as `spinenet search-report --export` does."""
+        if not self.standings:
+            return None
+        return self.samples[winner(self.standings, self.finals).number]
 
     @cached_property
     def best_so_far(self) -> list[float]:
-        """The largest reward after each sample."""
+        """The largest reward after each sample, as they were told."""
         return best_so_far(self.tried)
 
     @property
     def genotype(self) -> Genotype | None:
-        """The best network so far, under the search's name."""
-        best = self.best
-        return None if best is None else replace(best.candidate.genotype, name=self.name)
+        """The chosen network, under the search's name."""
+        chosen = self.chosen
+        return None if chosen is None else replace(chosen.candidate.genotype, name=self.name)
 
     @cached_property
     def seconds(self) -> list[float]:
@@ -140,13 +154,18 @@ class Found:
 def _samples(search: Search, runs: Mapping[str, Run]) -> list[Sample]:
     """Every candidate that was asked for, in order."""
     numbers: dict[str, int] = {}
+    rewards = {
+        tried.candidate.number: (tried.reward, told)
+        for told, tried in enumerate(search.tried, start=1)
+    }
     made = []
     for candidate in search.asked:
         number, cell = candidate.number, candidate.cell
-        reward = search.tried[number].reward if number < len(search.tried) else None
+        reward, told = rewards.get(number, (None, None))
         first, run = numbers.setdefault(cell.run_id, number), runs.get(cell.run_id)
         state = "waiting" if run is None else str(run.state)
-        made.append(Sample(candidate, state, reward, run, None if first == number else first))
+        asked_before = None if first == number else first
+        made.append(Sample(candidate, state, reward, told, run, asked_before))
     return made
 
 
@@ -172,9 +191,10 @@ class Searches:
     def _replayed(self, folder: Path, snapshot: Snapshot) -> Search:
         config, kept = read_config(folder), self._kept.get(folder)
         if kept is None or kept.config != config or not _holds(kept, snapshot):
-            kept = make_search(config, snapshot, folder)
+            kept = opened(folder, snapshot)
         kept.store = snapshot
-        kept.replay()
+        with suppress(RunMissingError):  # it ended after the snapshot was taken
+            kept.replay()
         self._kept[folder] = kept
         return kept
 

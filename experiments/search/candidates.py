@@ -2,7 +2,8 @@
 
 A search has no state of its own. The controller is asked in order and told in order, from what the
 store holds; where the store lacks a run, that run is what has to be done next. So a search that was
-killed goes on as if it had not been, and one whose runs are all there is replayed in moments.
+killed goes on as if it had not been, and one whose runs are all there is replayed in moments. The
+journal has what was asked for, so that a controller which has changed since is found out.
 `experiments.search.asynchronous` tells in the order in which runs end instead.
 """
 
@@ -17,6 +18,7 @@ from experiments.counting import as_trained, counts
 from experiments.errors import UserError
 from experiments.recipe import Recipe, run_id
 from experiments.search.config import SearchConfig
+from experiments.search.journal import Ask, Journal
 from experiments.search.proxy import base_recipe, with_genotype
 from experiments.store import Record, Result, Store
 from experiments.study import Cell
@@ -28,13 +30,18 @@ LOST = 0.0  # what a network is worth whose loss was not finite
 MOST_ATTEMPTS = 1000  # to draw a network under the limit
 
 
+class LimitError(UserError):
+    """The controller draws no network under the limit: here the search ends."""
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """One network that a controller asked for, and its run."""
+    """One network that a controller asked for, and its run; `hash` is that of its graph."""
 
     number: int
     choices: Choices
     genotype: Genotype
+    hash: str
     cell: Cell
 
 
@@ -50,8 +57,8 @@ class Tried:
 class Search:
     """A search on a store. `tried` grows as results come in, in the order of asking."""
 
-    def __init__(self, config: SearchConfig, store: Store) -> None:
-        self.config, self.store = config, store
+    def __init__(self, config: SearchConfig, store: Store, journal: Journal) -> None:
+        self.config, self.store, self.journal = config, store, journal
         self.space, self.controller = config.searched_space(), config.make_controller()
         self.base = base_recipe(config.recipe, config.profile)
         data = self.base.data
@@ -59,6 +66,7 @@ class Search:
         self.asked: list[Candidate] = []
         self.tried: list[Tried] = []
         self._cells: dict[str, Cell] = {}  # by graph hash
+        self._is_at_limit = False
 
     @property
     def proxy(self) -> Cell:
@@ -66,10 +74,19 @@ class Search:
         return self._cell(self.base, "proxy")
 
     def replay(self) -> None:
-        """Take in what the store has, as far as it goes without a run that it lacks."""
-        for cell in self.cells():
-            if cell is None:
-                return
+        """Take in what the store has, as far as it goes without a run that it lacks, or to where
+        the controller draws no network under the limit. Nothing is written.
+
+        Raises UserError where the controller asks for another network than it did.
+        """
+        if self._is_at_limit:
+            return  # nothing that could be told would change what is drawn
+        try:
+            for cell in self._steps(is_noted=False):
+                if cell is None:
+                    return
+        except LimitError:
+            self._is_at_limit = True
 
     @property
     def is_complete(self) -> bool:
@@ -80,9 +97,18 @@ class Search:
         """Runs to do, in order; None when none can be known before another has ended. Asked for
         again, it begins with the runs that it gave before and that have not ended well.
 
-        A network that was asked for before, in whatever way it was written, is not run again.
+        A network that was asked for before, in whatever way it was written, is not run again. What
+        is asked for is in the journal before it is given. Raises UserError where the controller
+        asks for another network than it did, and LimitError where it draws none under the limit.
         """
+        self.journal.mend()
+        for candidate in self.asked[len(self.journal.runs()) :]:
+            self._note_ask(candidate)
+        yield from self._steps(is_noted=True)
+
+    def _steps(self, is_noted: bool) -> Iterator[Cell | None]:
         yield from self.unsettled()
+        before = self.journal.runs()
         while not self.is_complete:
             number, samples = len(self.asked), self.config.samples
             due = number - self.config.lag + 1 if number < samples else samples
@@ -92,7 +118,12 @@ class Search:
                 continue
             if number == samples:
                 return
-            if (cell := self._ask()) is not None:
+            candidate = self._draw()
+            if number < len(before):
+                self._refuse_another(candidate, before[number])
+            elif is_noted:
+                self._note_ask(candidate)
+            if (cell := self._ask(candidate)) is not None:
                 yield cell
 
     def _take_in(self, due: int) -> None:
@@ -122,19 +153,38 @@ class Search:
         runs = {c.cell.run_id: c.cell for c in self.asked if c.number not in told}
         return [cell for cell in runs.values() if settled(self.store, cell) is None]
 
-    def _ask(self) -> Cell | None:
-        """Ask for the next candidate; its run, if nobody has asked for that before and it has yet
-        to be made.
+    def _draw(self) -> Candidate:
+        """The candidate that the controller asks for next."""
+        number = len(self.asked)
+        choices, name, genotype, recipe = self._affordable(number)
+        cell = self._cells.get(name) or self._cell(recipe, genotype.name)
+        return Candidate(number, choices, genotype, name, cell)
+
+    def _note_ask(self, candidate: Candidate) -> None:
+        self.journal.note(Ask(candidate.number, candidate.cell.run_id))
+
+    def _refuse_another(self, candidate: Candidate, before: str) -> None:
+        """Raise UserError where a candidate's run is not that which was asked for before."""
+        if (now := candidate.cell.run_id) != before:
+            raise UserError(
+                f"{self.journal.path}: sample {candidate.number} was run {before}, and "
+                f"{self.config.controller} now asks for {now}: the code of the controller or the "
+                "space has changed since, or a library under it; go on with those of before, or "
+                "give the search another name"
+            )
+
+    def _ask(self, candidate: Candidate) -> Cell | None:
+        """Take a candidate as asked for; its run, if nobody has asked for that before and it has
+        yet to be made.
         """
-        choices, name, genotype, recipe = self._affordable(len(self.asked))
-        is_new = name not in self._cells
-        cell = self._cells.setdefault(name, self._cell(recipe, genotype.name))
-        self.asked.append(Candidate(len(self.asked), choices, genotype, cell))
-        return cell if is_new and settled(self.store, cell) is None else None
+        is_new = candidate.hash not in self._cells
+        self._cells[candidate.hash] = candidate.cell
+        self.asked.append(candidate)
+        return candidate.cell if is_new and settled(self.store, candidate.cell) is None else None
 
     def _affordable(self, number: int) -> tuple[Choices, str, Genotype, Recipe]:
         """The first network under the limit that the controller draws for a candidate, with its
-        graph hash. Raises UserError where it draws none.
+        graph hash. Raises LimitError where it draws none.
         """
         least, limit = math.inf, self.config.macs_m
         for attempt in range(MOST_ATTEMPTS):
@@ -146,7 +196,7 @@ class Search:
             if limit is None or (macs_m := counts(*as_trained(recipe)).macs_b * 1e3) <= limit:
                 return choices, name, genotype, recipe
             least = min(least, macs_m)
-        raise UserError(
+        raise LimitError(
             f"macs_m is {limit:g}, and of {MOST_ATTEMPTS} networks drawn for sample {number} the "
             f"smallest has {least:.4g}; raise the limit, in another search"
         )

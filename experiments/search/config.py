@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from experiments.errors import UserError, did_you_mean
+from pydantic import TypeAdapter, ValidationError
+
+from experiments.errors import UserError, did_you_mean, first_problem
 from experiments.store import write_atomically
 from spinenet.genotype import GenotypeError
 from spinenet.search.controllers import Controller, RandomSearch, RegularisedEvolution
@@ -17,6 +20,7 @@ from spinenet.search.space import Space, space
 ControllerName = Literal["policy", "evolution", "random"]
 Mode = Literal["synchronous", "asynchronous"]
 Reward = Literal["AP", "top1"]
+LARGEST_SEED = 2**32 - 1  # that Lightning takes
 FILE = "search.json"
 PROXY_RUN = "proxy_run"  # in it, beside the settings
 
@@ -53,8 +57,15 @@ class SearchConfig:
         for name in ("samples", "lag"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} {getattr(self, name)} must be at least 1")
-        if self.macs_m is not None and self.macs_m <= 0:
-            raise UserError(f"macs_m {self.macs_m} must be positive; leave it out for no limit")
+        for name in ("seed", "run_seed"):
+            if not 0 <= getattr(self, name) <= LARGEST_SEED:
+                raise UserError(
+                    f"{name} {getattr(self, name)} must be at least 0 and at most {LARGEST_SEED}"
+                )
+        if self.macs_m is not None and not 0 < self.macs_m < math.inf:
+            raise UserError(
+                f"macs_m {self.macs_m} must be positive and finite; leave it out for no limit"
+            )
 
     def searched_space(self) -> Space:
         """The space by its name. Raises UserError for an unknown one."""
@@ -118,12 +129,18 @@ def refuse_other_proxy(folder: Path, proxy_run: str) -> None:
 
 
 def read_config(folder: Path) -> SearchConfig:
-    """The settings in a search's folder. Raises UserError where there is none."""
+    """The settings in a search's folder. Raises UserError where there is none, and for one that is
+    not as it should be.
+    """
     settings = {name: value for name, value in _read(folder).items() if name != PROXY_RUN}
+    known = [field.name for field in fields(SearchConfig)]
+    for name in settings:
+        if name not in known:
+            raise _unreadable(folder, f"unknown key {name!r}; {did_you_mean(name, known)}")
     try:
-        return SearchConfig(**settings)
-    except (ValueError, TypeError) as error:
-        raise _unreadable(folder, error) from None
+        return TypeAdapter(SearchConfig).validate_json(json.dumps(settings), strict=True)
+    except ValidationError as error:
+        raise _unreadable(folder, ": ".join(filter(None, first_problem(error)))) from None
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -132,12 +149,12 @@ def _read(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         path = folder / FILE
         raise UserError(f"{path}: no such search; `spinenet search` starts one") from None
-    except ValueError as error:
-        raise _unreadable(folder, error) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, f"cannot be read: {error}") from None
     if not isinstance(found, dict):
-        raise _unreadable(folder, "it is no mapping")
+        raise _unreadable(folder, "is no mapping")
     return found
 
 
-def _unreadable(folder: Path, why: object) -> UserError:
-    return UserError(f"{folder / FILE}: cannot be read: {why}; give the search another name")
+def _unreadable(folder: Path, why: str) -> UserError:
+    return UserError(f"{folder / FILE}: {why}; mend it, or give the search another name")

@@ -246,8 +246,10 @@ def found_caption(found: Sequence[Findings]) -> str:
     rewards = " or ".join(dict.fromkeys(one.config.reward for one in found))
     return (
         f"Searches by profile {profiles}. The best has the largest reward, {rewards} in percent of "
-        f"one seed; the chosen, of so many finalists, the largest mean over {SEEDS} other seeds. M "
-        "are 1e6 multiply-adds of the proxy network."
+        f"one seed; the chosen, of so many finalists, the largest mean over {SEEDS} other seeds, "
+        "which as the largest of several still promises somewhat too much. M are 1e6 multiply-adds "
+        "of the proxy network. Core hours are of all workers, those that wait included, and of "
+        "finalists too; a session that was killed is not counted, nor its runs."
     )
 
 

@@ -70,16 +70,16 @@ def proxy_figure(table: Table) -> Figure:
 
 def found_figure(found: Sequence[Findings]) -> Figure:
     """On the left the best reward after so many samples of each search, on the right the reward of
-    each network over its multiply-adds, with the front.
+    each network over its multiply-adds, with the front. Samples are in the order of telling.
     """
     drawn = Figure(figsize=SIZE, layout="constrained")
     left, right = drawn.subplots(1, 2, sharey=True)
     for colour, one in zip(cycle(SEARCHES), found):
         samples = range(1, one.tried + 1)
         left.step(samples, one.best_so_far, where="post", color=colour, label=one.name)
-        dots = [(n.number + 1, n.macs_m, n.reward) for n in one.networks]
-        number, macs_m, reward = zip(*dots, strict=True)
-        for axes, places in ((left, number), (right, macs_m)):
+        dots = [(n.told, n.macs_m, n.reward) for n in one.networks]
+        told, macs_m, reward = zip(*dots, strict=True)
+        for axes, places in ((left, told), (right, macs_m)):
             axes.plot(places, reward, ls="none", marker="o", ms=2, color=colour, alpha=0.3)
         ends = sorted((n.macs_m, n.reward) for n in one.networks if n.run_id in one.front)
         right.step(*zip(*ends, strict=True), where="post", color=colour)

@@ -1,8 +1,8 @@
 """How fast a search goes: candidates per hour and core, and the time that was no training.
 
-Each time that the command is run it adds a line to `sessions.jsonl` in the search's folder; one
-that is killed adds none. Core seconds are the clock's times the threads of all workers, so that
-workers which wait count as well.
+Each time that the command is run it adds a line to `sessions.jsonl` in the search's folder, and
+another for the finalists; one that is killed adds none. Core seconds are the clock's times the
+threads of all workers, so that workers which wait count as well.
 """
 
 from __future__ import annotations

@@ -15,9 +15,12 @@ EARLY = 0.25  # the first share of a search, against which the last is set
 
 @dataclass(frozen=True)
 class Standing:
-    """A network of the search with what is known of it."""
+    """A network of the search with what is known of it. `number` counts samples as they were asked
+    for, from 0; `told` as their rewards came, from 1.
+    """
 
     number: int
+    told: int
     name: str
     reward: float
     macs_m: float
@@ -29,7 +32,7 @@ class Standing:
 def standings(tried: Sequence[Tried]) -> list[Standing]:
     """Every network that was trained, once, the best first."""
     found: dict[str, Standing] = {}
-    for one in tried:
+    for told, one in enumerate(tried, start=1):
         if one.result is None:
             continue
         genotype = one.candidate.genotype
@@ -37,6 +40,7 @@ def standings(tried: Sequence[Tried]) -> list[Standing]:
             one.result.run_id,
             Standing(
                 number=one.candidate.number,
+                told=told,
                 name=genotype.name,
                 reward=one.reward,
                 macs_m=one.result.macs_b * 1e3,
@@ -49,7 +53,7 @@ def standings(tried: Sequence[Tried]) -> list[Standing]:
 
 
 def best_so_far(tried: Sequence[Tried]) -> list[float]:
-    """The largest reward after each sample."""
+    """The largest reward after each sample, as they were told."""
     return list(accumulate((one.reward for one in tried), max))
 
 

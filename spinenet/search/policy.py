@@ -1,11 +1,12 @@
 """The paper's controller: a recurrent network that makes the choices one by one, trained by
-reinforcement learning (section 4.1; Zoph and Le, Neural Architecture Search with Reinforcement
+reinforcement learning (section 5.1; Zoph and Le, Neural Architecture Search with Reinforcement
 Learning, ICLR 2017). The paper gives no constants; those here were set on a synthetic objective.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spinenet.search.controllers import generator
-from spinenet.search.space import OFFSETS, Choices, Decision, Space, walked
+from spinenet.search.space import OFFSETS, Choices, Decision, Kind, Space, walked
 
-KINDS = ("order", "output order", "first parent", "second parent", "offset", "kind")
+DECISIONS = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class PolicyGradient:
         reader = _Reader(self.network)
 
         def choose(decision: Decision) -> int:
-            kind = KINDS.index(decision.kind)
+            kind = DECISIONS.index(decision.kind)
             tokens = [_token(decision, option) for option in decision.options]
             picked = int(rng.choice(len(tokens), p=reader.chances(kind, tokens)))
             reader.read(kind, tokens[picked])
@@ -92,7 +93,7 @@ class PolicyGradient:
     def _evaluated(self, rows: list[Choices]) -> tuple[Tensor, Tensor]:
         """Log probability of each row (B,), and entropy summed over its choices (B,)."""
         walks = [walked(self.space, row) for row in rows]
-        kinds = torch.tensor([KINDS.index(decision.kind) for decision, _ in walks[0]])
+        kinds = torch.tensor([DECISIONS.index(decision.kind) for decision, _ in walks[0]])
         allowed = np.full((len(kinds), len(rows), self.network.tokens), -np.inf, np.float32)
         chosen = np.empty((len(kinds), len(rows)), np.int64)
         for row, walk in enumerate(walks):  # all make the same kinds of decisions
@@ -116,10 +117,10 @@ class _Policy(nn.Module):
         self.tokens = max(len(space.stem) + space.length, max(space.widths) + 1, len(OFFSETS))
         self.first = nn.Parameter(torch.zeros(hidden))
         self.lstm = nn.LSTM(hidden, hidden)
-        self.chosen = nn.Parameter(torch.randn(len(KINDS), self.tokens, hidden))
+        self.chosen = nn.Parameter(torch.randn(len(DECISIONS), self.tokens, hidden))
         # Zeros make every option equally likely at first.
-        self.heads = nn.Parameter(torch.zeros(len(KINDS), self.tokens, hidden))
-        self.biases = nn.Parameter(torch.zeros(len(KINDS), self.tokens))
+        self.heads = nn.Parameter(torch.zeros(len(DECISIONS), self.tokens, hidden))
+        self.biases = nn.Parameter(torch.zeros(len(DECISIONS), self.tokens))
 
     def forward(self, kinds: Tensor, chosen: Tensor) -> Tensor:
         """Logits (T, B, V) of decisions of these kinds (T,), of which each knows what was chosen

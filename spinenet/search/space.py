@@ -1,4 +1,5 @@
-"""The paper's search spaces as rows of decisions (SpineNet, CVPR 2020, section 3.2 and 4.1).
+"""The paper's search spaces as rows of decisions (SpineNet, CVPR 2020, section 3.1; the window of
+parents, section 5.1).
 
 A network of the space has a fixed stem, a given number of blocks per level, and five outputs at the
 end, one for each of the levels 3 to 7. In this order the space decides

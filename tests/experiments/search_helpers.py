@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from experiments.recipe import to_tree
+from experiments.search.asynchronous import make_search
 from experiments.search.candidates import Search
 from experiments.search.config import SearchConfig
 from experiments.store import Result, Store, write_result
@@ -41,8 +42,19 @@ def finish(store: Store, cell: Cell, ap: Callable[[Cell], float] = worth) -> Non
     write_result(store.folder(cell.run_id, cell.recipe.name), result)
 
 
+def searching(config: SearchConfig, store: Store, name: str = "mine") -> Search:
+    """A search of this name, whose folder is in the store's."""
+    folder = store.root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return make_search(config, store, folder)
+
+
 def carried_out(
-    search: Search, workers: int, rng: np.random.Generator, stop_after: int | None = None
+    search: Search,
+    workers: int,
+    rng: np.random.Generator,
+    stop_after: int | None = None,
+    end: Callable[[Store, Cell], None] = finish,
 ) -> list[str]:
     """Run a search with workers that end in any order; the runs in the order of their start. With
     `stop_after` so many are started and the search is left, as if it had been killed.
@@ -66,5 +78,5 @@ def carried_out(
             if stop_after is not None and len(started) > stop_after:
                 return started
         if running:
-            finish(search.store, running.pop(int(rng.integers(len(running)))))
+            end(search.store, running.pop(int(rng.integers(len(running)))))
     return started

@@ -18,7 +18,6 @@ import pytest
 from experiments.archive import MANIFEST, choose, export_runs, import_runs
 from experiments.errors import UserError
 from experiments.leases import lock
-from experiments.search.candidates import Search
 from experiments.search.config import SearchConfig, keep_settings
 from experiments.search.finals import SEEDS, finals
 from experiments.search.findings import findings
@@ -34,7 +33,7 @@ from experiments.store import (
 )
 from experiments.tidying import KINDS, asked_runs, leftovers, remove
 from tests.experiments.helpers import of_ladder
-from tests.experiments.search_helpers import carried_out, finish
+from tests.experiments.search_helpers import carried_out, finish, searching
 
 COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
 SPINENET = "spinenet-49-digits-s0-797ba2132d9c"
@@ -377,7 +376,7 @@ def test_all_that_a_search_knows_stays(tmp_path):
     store, searches = Store(tmp_path / "runs"), tmp_path / "searches"
     keep_settings(searches / "mine", config)
     (searches / "mine.yaml").write_text("an exported genotype")
-    made = Search(config, store)
+    made = searching(config, store)
     diverged = next(made.cells())
     assert diverged is not None
     write_failure(

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments import leases
 from experiments.counting import as_trained, counts
 from experiments.errors import UserError
 from experiments.inspection import check_study
 from experiments.search import documents, stored
-from experiments.search.candidates import LOST, Candidate, Search, Tried
-from experiments.search.config import keep_settings, read_config
+from experiments.search.asynchronous import replayed
+from experiments.search.candidates import LOST, Candidate, LimitError, Search, Tried
+from experiments.search.config import SearchConfig, keep_settings, read_config
+from experiments.search.figures import found_figure
 from experiments.search.finals import SEEDS, finals, verdicts, winner
 from experiments.search.findings import Findings, findings, read_all
 from experiments.search.pace import Pace
 from experiments.search.report import best_so_far, front, level_shares, standings
 from experiments.store import Failure, Store, write_failure
+from experiments.tidying import asked_runs
 from spinenet import genotype as genotypes
+from spinenet.search.controllers import RegularisedEvolution
 from spinenet.search.space import space
-from tests.experiments.search_helpers import CONFIG, carried_out, finish
+from tests.experiments.search_helpers import CONFIG, carried_out, finish, searching
+from tests.experiments.test_leases import ELSEWHERE, QUICK
 
 
 @pytest.fixture
@@ -36,7 +45,7 @@ def test_timing_does_not_matter(controller, tmp_path):
     found = []
     for workers, seed in ((1, 0), (2, 1), (3, 2), (8, 3)):
         store = Store(tmp_path / f"{workers}")
-        search = Search(replace(CONFIG, controller=controller, samples=30), store)
+        search = searching(replace(CONFIG, controller=controller, samples=30), store)
         carried_out(search, workers, np.random.default_rng(seed))
         found.append([(tried.candidate.choices, tried.reward) for tried in search.tried])
     assert len(found[0]) == 30
@@ -44,26 +53,26 @@ def test_timing_does_not_matter(controller, tmp_path):
 
 
 def test_stopped_anywhere_it_ends_as_if_it_had_not_been(tmp_path):
-    whole = Search(CONFIG, Store(tmp_path / "whole"))
+    whole = searching(CONFIG, Store(tmp_path / "whole"))
     expected = carried_out(whole, 2, np.random.default_rng(0))
     rng, store = np.random.default_rng(1), Store(tmp_path / "stopped")
     runs: list[str] = []
     for stop_after in (1, 4, 9, 2, 7, 5):
-        runs += carried_out(Search(CONFIG, store), 2, rng, stop_after)[:-1]
-    last = Search(CONFIG, store)
+        runs += carried_out(searching(CONFIG, store), 2, rng, stop_after)[:-1]
+    last = searching(CONFIG, store)
     runs += carried_out(last, 2, rng)
     assert [t.candidate.choices for t in last.tried] == [t.candidate.choices for t in whole.tried]
     assert {r.run_id for r in store.results()} == set(expected)
 
 
 def test_no_more_than_the_lag_is_under_way(store):
-    search = Search(CONFIG, store)
+    search = searching(CONFIG, store)
     pending = search.cells()
     assert [next(pending) is None for _ in range(4)] == [False, False, False, True]
 
 
 def test_a_network_written_another_way_is_not_run_again(store, monkeypatch):
-    search = Search(CONFIG, store)
+    search = searching(CONFIG, store)
     row = search.space.sample(np.random.default_rng(0))
     monkeypatch.setattr(search.controller, "ask", lambda number, attempt: row)
     assert len(carried_out(search, 2, np.random.default_rng(0))) == 1
@@ -78,35 +87,115 @@ def macs_m(candidate: Candidate) -> float:
 @pytest.mark.parametrize("controller", ["random", "evolution", "policy"])
 def test_in_place_of_a_network_over_the_limit_another_is_drawn(store, controller):
     config = replace(CONFIG, controller=controller, samples=8)
-    free = Search(config, store)
+    free = searching(config, store)
     carried_out(free, 1, np.random.default_rng(0))
     sizes = [macs_m(tried.candidate) for tried in free.tried]
     limit = float(np.median(sizes))
-    search = Search(replace(config, macs_m=limit), store)
+    search = searching(replace(config, macs_m=limit), store, "limited")
     carried_out(search, 1, np.random.default_rng(0))
     assert len(search.tried) == 8
     assert all(macs_m(tried.candidate) <= limit for tried in search.tried)
     assert search.tried[0].candidate.choices == free.tried[0].candidate.choices or sizes[0] > limit
-    again = Search(replace(config, macs_m=limit), store)
+    again = searching(replace(config, macs_m=limit), store, "limited")
     again.replay()
     assert [t.candidate.choices for t in again.tried] == [t.candidate.choices for t in search.tried]
 
 
 def test_a_limit_that_nothing_meets_is_refused(store, monkeypatch):
     monkeypatch.setattr("experiments.search.candidates.MOST_ATTEMPTS", 5)
-    search = Search(replace(CONFIG, macs_m=0.001), store)
-    with pytest.raises(UserError, match=r"macs_m is 0.001, and of 5 networks .* raise the limit"):
+    search = searching(replace(CONFIG, macs_m=0.001), store)
+    with pytest.raises(LimitError, match=r"macs_m is 0.001, and of 5 networks .* raise the limit"):
         next(search.cells())
 
 
+@pytest.mark.parametrize("mode", ["synchronous", "asynchronous"])
+def test_a_search_that_meets_its_limit_is_told_as_far_as_it_went(store, monkeypatch, mode):
+    config = replace(CONFIG, mode=mode, macs_m=1e9)
+    search = searching(config, store)
+
+    def costly(self: Search, number: int) -> object:
+        if number == 8:
+            raise LimitError("macs_m")
+        return affordable(self, number)
+
+    affordable = Search._affordable
+    monkeypatch.setattr(Search, "_affordable", costly)
+    with pytest.raises(LimitError):
+        carried_out(search, 2, np.random.default_rng(0))
+    again = searching(config, store)
+    again.replay()
+    again.replay()
+    assert 0 < len(again.tried) <= len(again.asked) == 8
+    assert [t.reward for t in again.tried] == [t.reward for t in search.tried]
+    with pytest.raises(LimitError):
+        list(again.cells())
+
+
 def test_a_loss_that_was_not_finite_is_worth_nothing_and_other_failures_are_tried_again(store):
-    search = Search(CONFIG, store)
+    search = searching(CONFIG, store)
     first = next(search.cells())
     write_failure(store.folder(first.run_id, "x"), Failure("NonFiniteLossError", "loss"))
-    assert first.run_id not in carried_out(Search(CONFIG, store), 1, np.random.default_rng(0))
+    assert first.run_id not in carried_out(searching(CONFIG, store), 1, np.random.default_rng(0))
     other = Store(store.root / "other")
     write_failure(other.folder(first.run_id, "x"), Failure("ProcessDied", "killed"))
-    assert first.run_id in carried_out(Search(CONFIG, other), 1, np.random.default_rng(0))
+    assert first.run_id in carried_out(searching(CONFIG, other), 1, np.random.default_rng(0))
+
+
+class TestAnotherController:
+    """One that asks for other networks than it did, from sample 12 on at the latest."""
+
+    @pytest.fixture(params=["synchronous", "asynchronous"])
+    def config(self, request, store) -> SearchConfig:
+        config = replace(CONFIG, samples=40, mode=request.param)
+        keep_settings(store.root / "mine", config)
+        return config
+
+    @pytest.fixture
+    def change(self, monkeypatch) -> Callable[[], None]:
+        smaller = partial(RegularisedEvolution, population=12)
+        return lambda: monkeypatch.setattr(
+            "experiments.search.config.RegularisedEvolution", smaller
+        )
+
+    def test_it_is_refused_and_nothing_is_tidied_away(self, config, store, change):
+        carried_out(searching(config, store), 2, np.random.default_rng(0))
+        change()
+        told = r"journal\.txt: sample 1\d was run .* and evolution now asks for .*another name"
+        for use in (
+            lambda: replayed(store.root / "mine", store),
+            lambda: list(searching(config, store).cells()),
+            lambda: asked_runs(store, store.root),
+        ):
+            with pytest.raises(UserError, match=told):
+                use()
+
+    def test_what_comes_after_a_run_that_is_gone_is_not_tidied_away(self, config, store):
+        search = searching(config, store)
+        runs = set(carried_out(search, 2, np.random.default_rng(0)))
+        assert set(search.journal.runs()) == runs
+        if config.mode == "synchronous":
+            gone = search.tried[4].candidate.cell
+            shutil.rmtree(store.find(gone.run_id))
+            assert len(replayed(store.root / "mine", store).asked) < 10
+        assert runs <= asked_runs(store, store.root)
+
+
+def test_a_search_without_a_journal_goes_on_and_writes_one(store):
+    whole = searching(CONFIG, store)
+    carried_out(whole, 2, np.random.default_rng(0), stop_after=20)
+    path, runs = whole.journal.path, whole.journal.runs()
+    for left in (b"", b"".join(path.read_bytes().splitlines(keepends=True)[:7]) + b"ask 7 01"):
+        path.write_bytes(left)
+        again = searching(CONFIG, store)
+        again.replay()
+        assert path.read_bytes() == left
+        assert len(again.tried) >= len(whole.tried)
+        next(again.cells())
+        assert again.journal.runs()[: len(runs)] == runs
+    path.unlink()
+    last = searching(CONFIG, store)
+    carried_out(last, 2, np.random.default_rng(0))
+    assert last.journal.runs() == [candidate.cell.run_id for candidate in last.asked]
 
 
 class TestConfig:
@@ -139,12 +228,37 @@ class TestConfig:
             (lambda: replace(CONFIG, controller="evolutoin"), "did you mean 'evolution'"),
             (lambda: replace(CONFIG, samples=0), "samples 0"),
             (lambda: replace(CONFIG, macs_m=-1.0), "macs_m -1.0"),
+            (lambda: replace(CONFIG, macs_m=math.nan), "macs_m nan must be positive and finite"),
+            (lambda: replace(CONFIG, macs_m=math.inf), "macs_m inf"),
+            (lambda: replace(CONFIG, seed=-1), "seed -1 must be at least 0"),
+            (lambda: replace(CONFIG, run_seed=2**32), "run_seed 4294967296 must be"),
             (lambda: replace(CONFIG, space="fis").searched_space(), "did you mean 'fish'"),
         ],
     )
     def test_mistakes_are_named(self, make: Callable[[], object], told: str):
         with pytest.raises(UserError, match=told):
             make()
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"seed": -1}, "seed -1 must be at least 0"),
+            ({"lag": 2.5}, "lag: Input should be a valid integer"),
+            ({"samples": True}, "samples: Input should be a valid integer"),
+            ({"run_seed": "a"}, "run_seed: Input should be a valid integer"),
+            ({"recipe": 3}, "recipe: Input should be a valid string"),
+            ({"mode": "asynch"}, "mode: Input should be 'synchronous' or 'asynchronous'"),
+            ({"reward": "top5"}, "reward: Input should be 'AP' or 'top1'"),
+            ({"macs_m": math.nan}, "macs_m nan must be positive and finite"),
+            ({"sample": 3}, "unknown key 'sample'; did you mean 'samples'"),
+        ],
+    )
+    def test_a_setting_that_was_written_wrong_is_named(self, tmp_path, change, told):
+        keep_settings(tmp_path, CONFIG)
+        path = tmp_path / "search.json"
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+        with pytest.raises(UserError, match=rf"search\.json: {told}.*; mend it, or"):
+            read_config(tmp_path)
 
     def test_a_search_that_is_not_there(self, tmp_path):
         with pytest.raises(UserError, match="no such search"):
@@ -154,7 +268,7 @@ class TestConfig:
 class TestReport:
     @pytest.fixture
     def tried(self, store: Store) -> list[Tried]:
-        search = Search(CONFIG, store)
+        search = searching(CONFIG, store)
         carried_out(search, 2, np.random.default_rng(0))
         return search.tried
 
@@ -239,10 +353,35 @@ def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_
     assert json.loads(out)["best_so_far"] == [LOST] * 3
 
 
+def test_a_run_whose_worker_elsewhere_died_is_taken_over(run, tmp_path, monkeypatch):
+    starts: list[str] = []
+
+    def first_elsewhere(upcoming, store, runtime_of, workers, watch):
+        while (cell := upcoming()) is not None:
+            watch(cell, {"kind": "start"})
+            starts.append(cell.run_id)
+            if len(starts) == 1:
+                lease = store.folder(cell.run_id, cell.recipe.name) / leases.FOLDER / "1"
+                lease.parent.mkdir(parents=True)
+                lease.write_text(ELSEWHERE)
+                watch(cell, {"kind": "skipped"})
+            else:
+                finish(store, cell)
+                watch(cell, {"kind": "done"})
+
+    monkeypatch.setattr("experiments.executors.local.run_as_asked", first_elsewhere)
+    monkeypatch.setattr("experiments.leases.Pace", lambda: QUICK)
+    where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
+    asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--samples", "3")
+    code, out, _ = run(*asked, "--json", *where)
+    assert (code, json.loads(out)["tried"]) == (0, 3)
+    assert starts.count(starts[0]) == 2
+
+
 class TestFinals:
     def ended(self, store: Store, changes: Callable[[int, int], float] | None) -> Search:
         """A search with its three best trained again; a finalist's rank and seed decide its AP."""
-        search = Search(CONFIG, store)
+        search = searching(CONFIG, store)
         carried_out(search, 2, np.random.default_rng(0))
         if changes is not None:
             cells = finals(search, standings(search.tried)[:3])
@@ -284,20 +423,20 @@ class TestFinals:
         code, out, _ = run(*asked, *where)
         assert code == 0
         (number,) = json.loads(out)["finals"]
+        assert json.loads(out)["pace"]["runs"] == 2 + SEEDS
         assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2 + SEEDS
         assert run(*asked, *where)[1] == out
         run("search-report", "mine", "--export", tmp_path / "mine.yaml", *where)
         best = genotypes.load(tmp_path / "mine.yaml")
         assert "2 samples of random, seed 0, the best of 1 finalists by two other" in best.source
-        search = Search(read_config(tmp_path / "searches" / "mine"), Store(tmp_path / "runs"))
-        search.replay()
+        search = replayed(tmp_path / "searches" / "mine", Store(tmp_path / "runs"))
         assert best.content() == search.asked[int(number)].genotype.content()
 
 
 class TestKept:
     @pytest.fixture
     def kept(self, store: Store) -> Findings:
-        search = Search(CONFIG, store)
+        search = searching(CONFIG, store)
         carried_out(search, 2, np.random.default_rng(0))
         return findings("mine", search, store.root)
 
@@ -318,6 +457,17 @@ class TestKept:
         assert (
             documents.found_rows([replace(kept, finals={last.number: 3.0})])[0][7] == "3.00, of 1"
         )
+
+    def test_dots_and_the_best_so_far_are_drawn_in_the_order_of_telling(self, store):
+        search = searching(replace(CONFIG, mode="asynchronous"), store)
+        carried_out(search, 4, np.random.default_rng(0))
+        found = findings("mine", search, store.root)
+        assert all(search.tried[n.told - 1].candidate.number == n.number for n in found.networks)
+        assert any(n.told != n.number + 1 for n in found.networks)
+        climb, dots = found_figure([found]).axes[0].lines
+        told, rewards = dots.get_data()
+        assert list(told) == [n.told for n in found.networks]
+        assert all(rewards <= climb.get_ydata()[told - 1])
 
     def test_nothing_kept_says_how(self, run, tmp_path):
         assert "search-report NAME --out" in run("search-found", tmp_path)[1]

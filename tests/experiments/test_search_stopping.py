@@ -20,12 +20,13 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.leases import lock
-from experiments.search.asynchronous import AsynchronousSearch, Journal, make_search
+from experiments.search.asynchronous import AsynchronousSearch, RunMissingError, make_search
 from experiments.search.candidates import Search
+from experiments.search.journal import Ask, Journal, Tell
 from experiments.search.pace import Session, note, pace, read_pace, session
 from experiments.store import Store
 from experiments.subprocesses import environment
-from tests.experiments.search_helpers import CONFIG, carried_out
+from tests.experiments.search_helpers import CONFIG, carried_out, searching
 
 ASYNCHRONOUS = replace(CONFIG, mode="asynchronous")
 
@@ -63,16 +64,18 @@ def _searching(folder: Path, mode: str, seed: int) -> None:
 class TestSynchronous:
     def test_killed_ten_times_it_tells_the_same_in_the_same_order(self, tmp_path):
         start = time.perf_counter()
-        undisturbed = Search(CONFIG, Store(tmp_path / "undisturbed" / "runs"))
+        undisturbed = searching(CONFIG, Store(tmp_path / "undisturbed" / "runs"))
         expected = carried_out(undisturbed, 3, np.random.default_rng(0))
         seconds = time.perf_counter() - start
         instants = (seconds * np.random.default_rng(1).uniform(0.05, 0.35, 10)).tolist()
+        (tmp_path / "killed").mkdir()
         runs = killed(tmp_path / "killed", "synchronous", 1, instants)
-        found = Search(CONFIG, Store(tmp_path / "killed" / "runs"))
+        found = make_search(CONFIG, Store(tmp_path / "killed" / "runs"), tmp_path / "killed")
         found.replay()
         assert found.is_complete
         assert rows(found) == rows(undisturbed)
         assert len(runs) == len(expected)
+        assert found.journal.runs() == [candidate.cell.run_id for candidate in found.asked]
 
     @pytest.mark.accuracy
     def test_trained_for_real_and_killed_ten_times_it_finds_the_same(self, tmp_path):
@@ -166,28 +169,42 @@ class TestAsynchronous:
         search = self.search(tmp_path)
         carried_out(search, 2, np.random.default_rng(0), stop_after=9)
         path = tmp_path / "journal.txt"
-        whole = path.read_text()
-        path.write_text(whole + "tel")
-        assert Journal(path).events() == [
-            (word, int(number)) for word, number in map(str.split, whole.splitlines())
-        ]
+        whole, events = path.read_bytes(), Journal(path).events()
+        path.write_bytes(whole + b"tel")
+        assert Journal(path).events() == events
         carried_out(self.search(tmp_path), 2, np.random.default_rng(0))
-        assert path.read_text().startswith(whole)
+        assert path.read_bytes().startswith(whole)
         assert len(Journal(path).events()) == 2 * CONFIG.samples
+
+    @pytest.mark.parametrize("tail", [b"", b"ask 2", b"t\xc3\xa9ll"])
+    def test_no_whole_line_is_cut_off_however_lines_end(self, tmp_path, tail):
+        path, whole = tmp_path / "journal.txt", b"ask 0 ab\r\nask 1 cd\r\ntell 1\r\n"
+        path.write_bytes(whole + tail)
+        Journal(path).mend()
+        assert path.read_bytes() == whole
+        assert Journal(path).events() == [Ask(0, "ab"), Ask(1, "cd"), Tell(1)]
 
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("ask 0\nasc 1\n", "line 2: 'asc 1'"),
-            ("ask 0\ntell x\n", "line 2: 'tell x'"),
-            ("ask 1\n", "ask 1 cannot follow"),
-            ("ask 0\ntell 3\n", "tell 3 cannot follow"),
-            ("ask 0\ntell 0\n", "sample 0 was told, and its run is not in"),
+            ("ask 0 ab\nasc 1 ab\n", "line 2: 'asc 1 ab' is neither"),
+            ("ask 0 ab\ntell x\n", "line 2: 'tell x' is neither"),
+            ("ask 0\n", "line 1: 'ask 0' is neither"),
+            ("ask 1 ab\n", "'ask 1 ab' cannot follow"),
+            ("ask 0 ab\ntell 3\n", "'tell 3' cannot follow"),
+            ("ask 0 ab\ntell 0\ntell 0\n", "line 3: 'tell 0' cannot follow"),
+            ("ask 0 ab\n", "sample 0 was run ab, and evolution now asks for"),
         ],
     )
     def test_a_journal_that_does_not_fit_is_refused(self, tmp_path, text, told):
         (tmp_path / "journal.txt").write_text(text)
         with pytest.raises(UserError, match=told):
+            self.search(tmp_path).replay()
+
+    def test_a_run_that_was_told_and_is_not_there_is_refused(self, tmp_path):
+        carried_out(self.search(tmp_path), 2, np.random.default_rng(0), stop_after=9)
+        (tmp_path / "runs").rename(tmp_path / "elsewhere")
+        with pytest.raises(RunMissingError, match=r"was told, and its run is not in .* by --runs"):
             self.search(tmp_path).replay()
 
     def test_the_mode_decides_the_kind_of_search(self, tmp_path):
@@ -216,7 +233,7 @@ class TestPace:
         assert found.outside_runs == pytest.approx(0.05)
 
     def test_a_session_is_the_sum_of_its_runs(self, tmp_path):
-        search = Search(CONFIG, Store(tmp_path))
+        search = searching(CONFIG, Store(tmp_path))
         carried_out(search, 2, np.random.default_rng(0))
         results = list(search.store.results())
         made = session(10.0, 2, results)

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from spinenet.search.controllers import Controller, RandomSearch, RegularisedEvolution, mutate
-from spinenet.search.policy import KINDS, PolicyGradient, _Reader, _token
+from spinenet.search.policy import DECISIONS, PolicyGradient, _Reader, _token
 from spinenet.search.space import Choices, space, walked
 
 MADE = {"random": RandomSearch, "evolution": RegularisedEvolution, "policy": PolicyGradient}
@@ -86,7 +86,7 @@ def test_a_policy_draws_by_the_chances_that_it_learns_from():
     for row, logarithm in zip(rows, learned.tolist(), strict=True):
         reader, drawn = _Reader(policy.network), 0.0
         for decision, choice in walked(where, row):
-            kind = KINDS.index(decision.kind)
+            kind = DECISIONS.index(decision.kind)
             chances = reader.chances(kind, [_token(decision, o) for o in decision.options])
             drawn += float(np.log(chances[decision.options.index(choice)]))
             reader.read(kind, _token(decision, choice))

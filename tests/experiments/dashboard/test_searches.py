@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 
-from experiments.dashboard.searches import _named
+from experiments.dashboard import search_page
+from experiments.dashboard.searches import Searches, _named
 from experiments.dashboard.site import Site
 from experiments.leases import lock
+from experiments.search.asynchronous import make_search, replayed
 from experiments.search.candidates import Search
 from experiments.search.config import SearchConfig, keep_settings
+from experiments.search.finals import SEEDS, finals
+from experiments.search.findings import findings
 from experiments.search.report import best_so_far, front, standings
+from experiments.snapshot import Lookout
 from experiments.store import Failure, Store, write_failure
 from tests.experiments.dashboard.conftest import EVOLVED, FISH, carry_out, end
 from tests.experiments.dashboard.reading import Element, read, row_of
 from tests.experiments.dashboard.test_pages import SCRIPT, page
+from tests.experiments.search_helpers import carried_out
 
 CANDIDATES = "Every network that was asked for, in order"
 
@@ -96,10 +104,10 @@ def test_an_export_draws_the_networks_that_no_cheaper_one_beats(whole, tmp_path)
 
 
 def test_searches_are_compared_after_as_many_samples(searched, site):
-    evolved = Search(EVOLVED, Store(searched / "runs"))
-    by_chance = Search(FISH, Store(searched / "runs"))
-    for search in (evolved, by_chance):
-        search.replay()
+    evolved, by_chance = (
+        replayed(searched / "searches" / name, Store(searched / "runs"))
+        for name in ("evolved", "by-chance")
+    )
     fewest = len(evolved.tried)
     assert 0 < fewest < FISH.samples == len(by_chance.tried)
     parsed = page(site, "searches.html")
@@ -154,6 +162,69 @@ def test_a_search_without_a_barrier_is_followed(tmp_path, a_result):
     assert states == ["✓ complete"] * FISH.samples
 
 
+def out_of_order(folder, a_result, ends: int | None = None) -> Search:
+    """A search without a barrier whose four workers end in any order."""
+    config = replace(EVOLVED, mode="asynchronous")
+    keep_settings(folder / "searches" / "mine", config)
+    search = make_search(config, Store(folder / "runs"), folder / "searches" / "mine")
+    ending = partial(end, like=a_result)
+    carried_out(search, 4, np.random.default_rng(0), stop_after=ends, end=ending)
+    return search
+
+
+def test_without_a_barrier_each_reward_stands_beside_its_network(tmp_path, a_result):
+    search = out_of_order(tmp_path, a_result)
+    order = [tried.candidate.number for tried in search.tried]
+    assert order != sorted(order)
+    parsed = page(site_of(tmp_path), "search/mine.html")
+    rewards = {tried.candidate.number: tried.reward for tried in search.tried}
+    for row in rows(parsed):
+        assert row["AP"].words == f"{rewards[int(row['sample'].words)]:.2f}"
+    assert "it learns of each sample as its run ends" in parsed.words
+    best = standings(search.tried)[0]
+    assert f"Best so far: {best.name}" in [h.words for h in parsed.all("h2")]
+    assert f"AP {best.reward:.2f} at" in parsed.words
+    view = site_of(tmp_path).view()
+    samples = view.searches["mine"].samples
+    assert [samples[number].told for number in order] == list(range(1, EVOLVED.samples + 1))
+    charts = {
+        chart.title: chart for chart in search_page.search(view, view.searches["mine"])[1]["charts"]
+    }
+    climb = best_so_far(search.tried)
+    for dot in charts["AP of each sample"].dots:
+        assert dot.y <= climb[int(dot.x) - 1]
+
+
+def test_a_run_that_ends_during_a_look_does_not_damage_its_search(tmp_path, a_result):
+    search = out_of_order(tmp_path, a_result, ends=7)
+    lookout, searches = Lookout([tmp_path / "runs"], [tmp_path / "searches"]), Searches()
+    before, told = lookout.look(), len(search.tried)
+    carried_out(search, 4, np.random.default_rng(1), end=partial(end, like=a_result))
+    found, damaged = searches.look(before)
+    assert damaged == {}
+    assert len(found["mine"].tried) == told < EVOLVED.samples
+    found, damaged = searches.look(lookout.look())
+    assert len(found["mine"].tried) == EVOLVED.samples
+
+
+def test_the_network_on_the_page_is_the_one_that_is_exported(whole, tmp_path, a_result):
+    best = standings(whole.tried)[:3]
+    for rank, cell in enumerate(finals(whole, best)):
+        end(whole.store, cell, a_result, ap=float(rank // SEEDS))
+    site, chosen = site_of(tmp_path), best[2]
+    parsed = page(site, "search/mine.html")
+    assert f"Best by other seeds: {chosen.name}" in [h.words for h in parsed.all("h2")]
+    again = {int(row["sample"].words): row["again"].words for row in rows(parsed)}
+    assert again == dict.fromkeys(range(FISH.samples), "") | {
+        one.number: f"{rank:.2f}" for rank, one in enumerate(best)
+    }
+    kept = findings("mine", whole, tmp_path / "searches" / "mine").chosen
+    shown = site.view().searches["mine"].genotype
+    assert kept is not None
+    assert shown.content() == whole.asked[kept.number].genotype.content()
+    assert row_of(page(site, "searches.html"), "1 search", "mine")["chosen, again"].words == "2.00"
+
+
 def test_a_run_that_is_gone_is_asked_for_again(whole, tmp_path):
     site = site_of(tmp_path)
     page(site, "search/mine.html")
@@ -183,14 +254,20 @@ def test_a_search_before_its_first_run(tmp_path):
 
 
 def test_a_search_that_cannot_be_read_hides_no_other(whole, tmp_path):
-    for name, text in (("cut", '{"space": "fi'), ("odd", '{"space": "fsh"}'), ("list", "[1]")):
+    texts = {
+        "cut": '{"space": "fi',
+        "odd": '{"space": "fsh"}',
+        "less": '{"seed": -1}',
+        "list": "[1]",
+    }
+    for name, text in texts.items():
         folder = tmp_path / "searches" / name
         folder.mkdir()
         (folder / "search.json").write_text(text)
     site = site_of(tmp_path)
     for path in ("index.html", "searches.html"):
         words = page(site, path).words
-        for name in ("cut", "odd", "list"):
+        for name in texts:
             assert f"✗ damaged {name}:" in words, path
         assert str(tmp_path) not in words
     assert site.page("search/mine.html") is not None
