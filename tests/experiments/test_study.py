@@ -390,6 +390,26 @@ def test_switching_the_kind_through_from_keeps_the_profiles_sizes(tmp_path):
     assert backbone.genotype.name == "r0-sp53"
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "model.backbone: {kind: resnet-fpn, depth: 101}",
+        "model.backbone.kind: resnet-fpn, model.backbone.depth: 101",
+        "model: {backbone: {kind: resnet-fpn, depth: 101}}",
+    ],
+)
+@pytest.mark.parametrize(("profile", "width"), [("embedded", 0.25), (None, 1.0)])
+def test_another_kind_forgets_what_from_said_of_the_old_one_in_every_spelling(
+    tmp_path, choice, profile, width
+):
+    first = "{from: spinenet-49, model.backbone.width: 0.5, model.backbone.block_repeats: 2}"
+    text = f"base: ladder\nvariants:\n  a: {first}\n  b: {{from: a, {choice}}}\n"
+    study = load_study(write(tmp_path, text))
+    tree = variant_tree(study, study.variants["b"], load_profile(profile) if profile else None)
+    backbone = from_tree(tree, origin="mine").model.backbone
+    assert (backbone.kind, backbone.depth, backbone.width) == ("resnet-fpn", 101, width)
+
+
 def test_a_profile_of_ones_own_is_checked_and_builds_on_another(tmp_path):
     (tmp_path / "big.yaml").write_text("base: embedded\nseeds: three\n")
     with pytest.raises(UserError, match="seeds: 'three' must be a number"):
