@@ -20,7 +20,12 @@ from datamodules.crops import centre_crop, crop_image, draw_crop
 from datamodules.damage import OnError
 from datamodules.errors import DataError
 from datamodules.inputs import CropConfig
-from datamodules.labels import ClassIndex, LabelledPicture, without_unreadable
+from datamodules.labels import (
+    ClassIndex,
+    LabelledPicture,
+    labels_fingerprint,
+    without_unreadable,
+)
 from datamodules.loading import PictureDataset, TwoSplits
 from datamodules.pictures import DAMAGED, decode
 from datamodules.sampling import Key, augmentation_stream
@@ -108,7 +113,7 @@ class ClassificationDataModule(TwoSplits):
         self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and check the labels, decode what fits the cache."""
+        """Read and check the labels, decode what fits the cache; ``validate`` needs no train."""
         if self._val is None:
             self._val = self._dataset("val")
         if self._train is None and stage != "validate":
@@ -152,6 +157,11 @@ class ClassificationDataModule(TwoSplits):
     @property
     def fingerprint(self) -> str:
         return self.source.fingerprint
+
+    @property
+    def val_fingerprint(self) -> str:
+        """Of the validation split alone, as far as it is read."""
+        return labels_fingerprint([self.val_index])
 
     @property
     def train_set(self) -> ClassificationDataset:

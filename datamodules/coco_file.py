@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from datamodules.damage import Damage
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingSplitError
 from datamodules.layouts import split_of
 from datamodules.masks import read_segmentation
 
@@ -36,7 +36,9 @@ class Row(NamedTuple):
 def read_json(file: Path) -> dict[str, Any]:
     """The file's content, with the three lists of COCO's format."""
     if not file.is_file():
-        raise DataError(f"{file}: no such annotation file; check the data's root and the split")
+        raise MissingSplitError(
+            f"{file}: no such annotation file; check the data's root and the split"
+        )
     raw = read_bytes(file)
     try:
         text = raw.decode("utf-8")

@@ -25,6 +25,7 @@ from torch import Tensor
 from datamodules.coco import (
     CocoIndex,
     ImageRecord,
+    fingerprint,
     refuse_unlike,
     refuse_unseen,
     without_unreadable,
@@ -155,7 +156,7 @@ class DetectionDataModule(TwoSplits):
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
         )
-        self.source = open_source(source, on_error=on_error)
+        self.source = open_source(source, on_error=on_error, masks=masks)
         self.transform = transform
         self.masks = masks
         self.on_error = on_error
@@ -183,7 +184,7 @@ class DetectionDataModule(TwoSplits):
             self._train = self._dataset(train, is_train=True)
 
     def _read(self, split: str) -> CocoIndex:
-        index = self.source.index(split, self.masks)
+        index = self.source.index(split)
         if self.on_error == "skip":
             index = without_unreadable(index, partial(read_picture, index))
         if not index.images:
@@ -236,6 +237,11 @@ class DetectionDataModule(TwoSplits):
     @property
     def fingerprint(self) -> str:
         return self.source.fingerprint
+
+    @property
+    def val_fingerprint(self) -> str:
+        """Of the validation split alone, as far as it is read."""
+        return fingerprint(self.val_index)
 
     @property
     def train_set(self) -> DetectionDataset:

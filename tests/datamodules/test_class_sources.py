@@ -33,8 +33,8 @@ def write_folder(root: Path) -> ImageFolderConfig:
     for split, files in FILES.items():
         for number, (file, name) in enumerate(files):
             draw(root / split / name / file, number)
-    (root / "train" / "ant" / "notes.txt").write_text("no picture")
-    (root / "train" / ".cache").mkdir()
+    (root / "val" / "ant" / "notes.txt").write_text("no picture")
+    (root / "val" / ".cache").mkdir()
     return ImageFolderConfig(root=str(root))
 
 
@@ -91,6 +91,15 @@ def complaint(config, split: str = "train") -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+@pytest.mark.parametrize("write", [write_folder, write_csv, write_json, write_boxes])
+def test_a_validation_split_by_itself_has_its_own_classes(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.FILES", {"val": FILES["val"]})
+    source = open_class_source(write(tmp_path))
+    assert source.index("val").class_names == ("ant", "cat")
+    with pytest.raises(DataError, match="train"):
+        source.index("train")
 
 
 @pytest.mark.parametrize("write", [write_folder, write_csv, write_json])
