@@ -98,10 +98,10 @@ def open_class_source(
         return DigitsClassSource(config, on_progress)
     if not config.root:
         raise DataError(f"{config.kind}: root is empty; set the data's root to a folder")
-    return ClassSource(lambda split: _list(config, split), on_error)
+    return ClassSource(lambda split: _list(config, split, on_error), on_error)
 
 
-def _list(config: UserSourceConfig, split: str) -> Listing:
+def _list(config: UserSourceConfig, split: str, on_error: OnError) -> Listing:
     match config:
         case ImageFolderConfig():
             return list_image_folder(Path(config.root).expanduser(), split)
@@ -110,4 +110,4 @@ def _list(config: UserSourceConfig, split: str) -> Listing:
         case INaturalistConfig():
             return list_inaturalist(config, split)
         case INaturalistBoxesConfig():
-            return list_inaturalist_boxes(config, split)
+            return list_inaturalist_boxes(config, split, on_error)

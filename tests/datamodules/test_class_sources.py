@@ -248,6 +248,37 @@ def test_missing_pictures_are_counted_and_named(write, tmp_path):
     assert "add the files or remove" in message
 
 
+@pytest.mark.parametrize("write", [write_csv, write_json, write_boxes])
+def test_missing_pictures_are_left_out_when_asked(write, tmp_path):
+    config = write(tmp_path)
+    missing = next(tmp_path.rglob("a2.jpg"))
+    missing.unlink()
+    index = open_class_source(config, on_error="skip").index("train")
+    assert index.left_out == (f"{missing}: missing",)
+    assert {Path(p.file_name).name for p in index.pictures} == {"b1.png", "a1.png", "c1.png"}
+
+
+def test_a_picture_with_a_box_outside_is_left_out_when_asked(tmp_path):
+    config, content = write_boxes(tmp_path), contents("train", boxes=True)
+    content["annotations"][0]["bbox"] = [400, 6, 10, 8]
+    write_annotations(config, "train", content)
+    assert "outside the picture" in complaint(config)
+    index = open_class_source(config, on_error="skip").index("train")
+    assert len(index.left_out) == 1
+    assert "all/b1.png" not in {p.file_name for p in index.pictures}
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_whole_floats_are_ids(boxes, tmp_path):
+    config = write_json(tmp_path, boxes)
+    before = samples(config, "train")
+    content = contents("train", boxes)
+    for entry in content["annotations"]:
+        entry |= {key: float(entry[key]) for key in ("image_id", "category_id")}
+    write_annotations(config, "train", content)
+    assert samples(config, "train") == before
+
+
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
