@@ -26,7 +26,7 @@ from datamodules.labels import (
     labels_fingerprint,
     without_unreadable,
 )
-from datamodules.loading import PictureDataset, TwoSplits
+from datamodules.loading import CALLED, PictureDataset, TwoSplits
 from datamodules.pictures import DAMAGED, decode
 from datamodules.sampling import Key, augmentation_stream
 
@@ -171,10 +171,9 @@ class ClassificationDataModule(TwoSplits):
     def val_set(self) -> ClassificationDataset:
         return _ready(self._val)
 
-    @property
-    def described(self) -> str:
-        index = self.train_index
-        return f"{index.origin}: {len(index.pictures)} training samples"
+    def described(self, split: str) -> str:
+        index = self.train_index if split == "train" else self.val_index
+        return f"{index.origin}: {len(index.pictures)} {CALLED[split]} samples"
 
     @property
     def left_out(self) -> dict[str, tuple[str, ...]]:

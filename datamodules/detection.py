@@ -33,7 +33,7 @@ from datamodules.coco import (
 from datamodules.damage import OnError
 from datamodules.errors import DataError
 from datamodules.inputs import TransformConfig
-from datamodules.loading import PictureDataset, TwoSplits
+from datamodules.loading import CALLED, PictureDataset, TwoSplits
 from datamodules.masks import decode
 from datamodules.pictures import read_picture
 from datamodules.sampling import Key, augmentation_stream
@@ -251,10 +251,9 @@ class DetectionDataModule(TwoSplits):
     def val_set(self) -> DetectionDataset:
         return _ready(self._val)
 
-    @property
-    def described(self) -> str:
-        index = self.train_index
-        return f"{index.annotation_file}: {len(index.images)} training pictures"
+    def described(self, split: str) -> str:
+        index = self.train_index if split == "train" else self.val_index
+        return f"{index.annotation_file}: {len(index.images)} {CALLED[split]} pictures"
 
     @property
     def left_out(self) -> dict[str, tuple[str, ...]]:
