@@ -14,7 +14,7 @@ from datamodules.digits_classes import (
     prepare_digits_classes,
 )
 from datamodules.digits_scene import SPLITS
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingSplitError
 from datamodules.image_folder import ImageFolderConfig, list_image_folder
 from datamodules.inaturalist import (
     INaturalistBoxesConfig,
@@ -35,6 +35,7 @@ class ClassSource:
     def __init__(self, read: Callable[[str], Listing], on_error: OnError = "raise") -> None:
         self._read = read
         self.on_error = on_error
+        self._listings: dict[str, Listing] = {}
         self._indices: dict[str, ClassIndex] = {}
 
     @cached_property
@@ -46,15 +47,25 @@ class ClassSource:
         """Make the files exist. The user's are there, or what is wrong shows when they are read."""
 
     def index(self, split: str) -> ClassIndex:
-        """The samples of ``split``; its classes are training's."""
+        """The samples of ``split``; its classes are training's, or those of a validation split that
+        is there by itself.
+        """
         if split not in self._indices:
-            listing = self._train if split == "train" else self._read(split)
-            self._indices[split] = class_index(listing, self._train, self.on_error)
+            listing = self._listing(split)
+            self._indices[split] = class_index(listing, self._classes, self.on_error)
         return self._indices[split]
 
     @cached_property
-    def _train(self) -> Listing:
-        return self._read("train")
+    def _classes(self) -> Listing:
+        try:
+            return self._listing("train")
+        except MissingSplitError:
+            return self._listing("val")
+
+    def _listing(self, split: str) -> Listing:
+        if split not in self._listings:
+            self._listings[split] = self._read(split)
+        return self._listings[split]
 
 
 class DigitsClassSource(ClassSource):
@@ -87,10 +98,10 @@ def open_class_source(
         return DigitsClassSource(config, on_progress)
     if not config.root:
         raise DataError(f"{config.kind}: root is empty; set the data's root to a folder")
-    return ClassSource(lambda split: _list(config, split), on_error)
+    return ClassSource(lambda split: _list(config, split, on_error), on_error)
 
 
-def _list(config: UserSourceConfig, split: str) -> Listing:
+def _list(config: UserSourceConfig, split: str, on_error: OnError) -> Listing:
     match config:
         case ImageFolderConfig():
             return list_image_folder(Path(config.root).expanduser(), split)
@@ -99,4 +110,4 @@ def _list(config: UserSourceConfig, split: str) -> Listing:
         case INaturalistConfig():
             return list_inaturalist(config, split)
         case INaturalistBoxesConfig():
-            return list_inaturalist_boxes(config, split)
+            return list_inaturalist_boxes(config, split, on_error)

@@ -20,8 +20,13 @@ from datamodules.crops import centre_crop, crop_image, draw_crop
 from datamodules.damage import OnError
 from datamodules.errors import DataError
 from datamodules.inputs import CropConfig
-from datamodules.labels import ClassIndex, LabelledPicture, without_unreadable
-from datamodules.loading import PictureDataset, TwoSplits
+from datamodules.labels import (
+    ClassIndex,
+    LabelledPicture,
+    labels_fingerprint,
+    without_unreadable,
+)
+from datamodules.loading import CALLED, PictureDataset, TwoSplits
 from datamodules.pictures import DAMAGED, decode
 from datamodules.sampling import Key, augmentation_stream
 
@@ -108,7 +113,7 @@ class ClassificationDataModule(TwoSplits):
         self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and check the labels, decode what fits the cache."""
+        """Read and check the labels, decode what fits the cache; ``validate`` needs no train."""
         if self._val is None:
             self._val = self._dataset("val")
         if self._train is None and stage != "validate":
@@ -154,6 +159,11 @@ class ClassificationDataModule(TwoSplits):
         return self.source.fingerprint
 
     @property
+    def val_fingerprint(self) -> str:
+        """Of the validation split alone, as far as it is read."""
+        return labels_fingerprint([self.val_index])
+
+    @property
     def train_set(self) -> ClassificationDataset:
         return _ready(self._train)
 
@@ -161,10 +171,9 @@ class ClassificationDataModule(TwoSplits):
     def val_set(self) -> ClassificationDataset:
         return _ready(self._val)
 
-    @property
-    def described(self) -> str:
-        index = self.train_index
-        return f"{index.origin}: {len(index.pictures)} training samples"
+    def described(self, split: str) -> str:
+        index = self.train_index if split == "train" else self.val_index
+        return f"{index.origin}: {len(index.pictures)} {CALLED[split]} samples"
 
     @property
     def left_out(self) -> dict[str, tuple[str, ...]]:

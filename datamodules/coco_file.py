@@ -7,12 +7,13 @@ Every function takes the annotation file's path first, only to name it in its co
 import json
 import math
 import reprlib
+from collections import Counter
 from collections.abc import Container
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from datamodules.damage import Damage
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingSplitError
 from datamodules.layouts import split_of
 from datamodules.masks import read_segmentation
 
@@ -36,10 +37,12 @@ class Row(NamedTuple):
 def read_json(file: Path) -> dict[str, Any]:
     """The file's content, with the three lists of COCO's format."""
     if not file.is_file():
-        raise DataError(f"{file}: no such annotation file; check the data's root and the split")
+        raise MissingSplitError(
+            f"{file}: no such annotation file; check the data's root and the split"
+        )
     raw = read_bytes(file)
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
         content = json.loads(text)
     except UnicodeDecodeError as error:
         raise DataError(
@@ -75,11 +78,15 @@ def _json_complaint(file: Path, text: str, size_bytes: int, error: json.JSONDeco
     return f"{where}: {error.msg}; correct it there or export the file again"
 
 
-# JSON types of the keys that are read; everything is an integer id or size but these. Integers may
-# come as 480.0, which JSON does not tell apart.
+# JSON types of the keys that are read; everything is an integer id or size but these.
 TYPES: dict[str, type] = {"name": str, "file_name": str, "bbox": list}
 IMAGE_KEYS = ("id", "file_name", "height", "width")
 OBJECT_KEYS = ("id", "image_id", "category_id", "bbox")
+
+
+def whole(value: Any) -> Any:
+    """480.0 as an integer, since JSON does not tell them apart; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _field(file: Path, what: str, entry: Any, key: str) -> Any:
@@ -91,10 +98,8 @@ def _field(file: Path, what: str, entry: Any, key: str) -> Any:
         raise DataError(
             f"{_named(file, what, entry)} has no {key!r}; add the key or export the file again"
         )
-    value: Any = entry[key]
     expected = TYPES.get(key, int)
-    if expected is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
+    value: Any = whole(entry[key]) if expected is int else entry[key]
     if not isinstance(value, expected) or isinstance(value, bool):
         needed = "an integer" if expected is int else f"a {expected.__name__}"
         raise DataError(
@@ -126,14 +131,20 @@ def _is_text(value: str) -> bool:
 
 
 def categories(file: Path, entries: list[dict[str, Any]]) -> dict[int, str]:
-    """Names by category id, sorted by id."""
+    """Names by category id, sorted by id. A name that repeats, as where an export lists a group of
+    classes beside a class of its name, is followed by the id.
+    """
     pairs = [
         (_field(file, "category", e, "id"), _field(file, "category", e, "name")) for e in entries
     ]
     if not pairs:
         raise DataError(f"{file}: 'categories' is empty; list at least one category")
     _refuse_repeats(file, "categories", [category for category, _ in pairs])
-    return {int(category): str(name) for category, name in sorted(pairs)}
+    counts = Counter(name for _, name in pairs)
+    return {
+        category: name if counts[name] == 1 else f"{name} ({category})"
+        for category, name in sorted(pairs)
+    }
 
 
 def image_entries(
@@ -278,9 +289,18 @@ def _row(
         id=entry["id"],
         box=box,
         category=entry["category_id"],
-        crowd=bool(given.get("iscrowd", 0)),
+        crowd=_is_crowd(file, entry, given.get("iscrowd", 0)),
         area=area,
         mask=read_segmentation(file, given, image["file_name"], size) if masks else b"",
+    )
+
+
+def _is_crowd(file: Path, entry: dict[str, Any], value: Any) -> bool:
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        return bool(value)
+    raise DataError(
+        f"{file}: annotation {entry['id']} has iscrowd {reprlib.repr(value)}; write 1 for a crowd, "
+        f"else 0"
     )
 
 

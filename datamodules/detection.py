@@ -25,6 +25,7 @@ from torch import Tensor
 from datamodules.coco import (
     CocoIndex,
     ImageRecord,
+    fingerprint,
     refuse_unlike,
     refuse_unseen,
     without_unreadable,
@@ -32,7 +33,7 @@ from datamodules.coco import (
 from datamodules.damage import OnError
 from datamodules.errors import DataError
 from datamodules.inputs import TransformConfig
-from datamodules.loading import PictureDataset, TwoSplits
+from datamodules.loading import CALLED, PictureDataset, TwoSplits
 from datamodules.masks import decode
 from datamodules.pictures import read_picture
 from datamodules.sampling import Key, augmentation_stream
@@ -155,7 +156,7 @@ class DetectionDataModule(TwoSplits):
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
         )
-        self.source = open_source(source, on_error=on_error)
+        self.source = open_source(source, on_error=on_error, masks=masks)
         self.transform = transform
         self.masks = masks
         self.on_error = on_error
@@ -183,7 +184,7 @@ class DetectionDataModule(TwoSplits):
             self._train = self._dataset(train, is_train=True)
 
     def _read(self, split: str) -> CocoIndex:
-        index = self.source.index(split, self.masks)
+        index = self.source.index(split)
         if self.on_error == "skip":
             index = without_unreadable(index, partial(read_picture, index))
         if not index.images:
@@ -238,6 +239,11 @@ class DetectionDataModule(TwoSplits):
         return self.source.fingerprint
 
     @property
+    def val_fingerprint(self) -> str:
+        """Of the validation split alone, as far as it is read."""
+        return fingerprint(self.val_index)
+
+    @property
     def train_set(self) -> DetectionDataset:
         return _ready(self._train)
 
@@ -245,10 +251,9 @@ class DetectionDataModule(TwoSplits):
     def val_set(self) -> DetectionDataset:
         return _ready(self._val)
 
-    @property
-    def described(self) -> str:
-        index = self.train_index
-        return f"{index.annotation_file}: {len(index.images)} training pictures"
+    def described(self, split: str) -> str:
+        index = self.train_index if split == "train" else self.val_index
+        return f"{index.annotation_file}: {len(index.images)} {CALLED[split]} pictures"
 
     @property
     def left_out(self) -> dict[str, tuple[str, ...]]:

@@ -21,6 +21,7 @@ PAUSE_S = 2.0  # between them
 TIMEOUT_S = 60.0
 CHUNK_BYTES = 2**20
 RANGE_REFUSED = 416
+SERVER_ERRORS = 500  # and above: they pass
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def fetch(file: RemoteFile, target: Path, on_progress: Progress | None = None) -
     """
     if file.url is None:
         raise ValueError(f"{file.name} has no address")
-    part = target.with_name(f"{target.name}.part")
+    part = _part(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = 0
     while True:
@@ -57,20 +58,28 @@ def fetch(file: RemoteFile, target: Path, on_progress: Progress | None = None) -
         except HTTPError as error:
             if error.code == RANGE_REFUSED and before:  # nothing is left to come
                 break
-            raise DataError(f"{file.url}: the server answers {error.code} {error.reason}") from None
-        except URLError as error:  # nobody is there
-            raise DataError(f"{file.url}: {error.reason}") from None
+            problem = f"the server answers {error.code} {error.reason}"
+            may_pass = error.code >= SERVER_ERRORS
+        except URLError as error:
+            problem = str(error.reason)
+            may_pass = before > 0 or failures > 0  # otherwise nobody is there
         except (OSError, HTTPException) as error:
-            failures = 0 if _size(part) > before else failures + 1
-            if failures == ATTEMPTS:
-                raise DataError(f"{file.url}: {error}") from None
-            time.sleep(PAUSE_S)
+            problem, may_pass = str(error), True
+        failures = 0 if _size(part) > before else failures + 1
+        if not may_pass or failures == ATTEMPTS:
+            raise DataError(f"{file.url}: {problem}")
+        time.sleep(PAUSE_S)
     try:
         check(file, part)
     except DataError:
         part.unlink()
         raise
     part.rename(target)
+
+
+def arrived(target: Path) -> int:
+    """Bytes of a file that are there, whole or in part."""
+    return _size(target) or _size(_part(target))
 
 
 def check(file: RemoteFile, path: Path) -> None:
@@ -106,6 +115,10 @@ def _continue(url: str, part: Path, on_progress: Progress | None) -> None:
                     on_progress(have, total)
     if have < total:
         raise ConnectionError(f"the connection ended after {have:,} of {total:,} bytes")
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
 
 
 def _size(path: Path) -> int:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from datamodules.staging import staged
 
 
 def cache_folder() -> Path:
@@ -35,14 +35,12 @@ def drawn_once(folder: Path, draw: Callable[[Path], None]) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".drawing-", dir=folder.parent))
-    try:
-        draw(unfinished)
-        unfinished.chmod(0o755)  # mkdtemp's folder is private to its maker
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with staged(folder.parent, ".drawing-") as unfinished:
+        try:
+            draw(unfinished)
+            unfinished.chmod(0o755)  # mkdtemp's folder is private to its maker
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
     return folder

@@ -3,3 +3,7 @@
 
 class DataError(ValueError):
     """A bad input. The message names the file, the key, the value and the way out."""
+
+
+class MissingSplitError(DataError):
+    """A split that is not there at all."""

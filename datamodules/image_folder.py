@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingSplitError
 from datamodules.labels import Listing, Row
 from datamodules.layouts import has_coco
 
@@ -25,7 +25,7 @@ def list_image_folder(root: Path, split: str) -> Listing:
     folder = root / split
     if not folder.is_dir():
         found = ", ".join(sorted(p.name for p in root.glob("*"))[:12]) or "nothing"
-        raise DataError(
+        raise MissingSplitError(
             f"{folder}: no such folder, so split {split!r} is missing; {root} holds {found}; "
             f"{_hint(root)}rename or move the folders to {{train,val}}/CLASS/picture.jpg"
         )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from datamodules import coco_file
 from datamodules.coco import CocoIndex, ImageRecord, read_coco
+from datamodules.damage import Damage, OnError
 from datamodules.errors import DataError
 from datamodules.labels import Listing, Region, Row
 
@@ -52,20 +53,23 @@ def list_inaturalist(config: INaturalistConfig, split: str) -> Listing:
     return Listing(file, root, rows, _by_key(categories))
 
 
-def list_inaturalist_boxes(config: INaturalistBoxesConfig, split: str) -> Listing:
-    """One sample per box of ``split``, "train" or "val", in the order of image ids."""
-    root = Path(config.root).expanduser()
-    index = read_coco(root / config.annotations.format(split=split), root)
-    rows = [
-        Row(
-            record.file_name,
-            str(index.label_to_category[label]),
-            _region(index, record, box, config),
-        )
-        for record in index.images
-        for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
-    ]
-    return Listing(index.annotation_file, root, rows, _by_key(index.categories))
+def list_inaturalist_boxes(
+    config: INaturalistBoxesConfig, split: str, on_error: OnError = "raise"
+) -> Listing:
+    """One sample per box of ``split``, "train" or "val", in the order of image ids. ``on_error``
+    "skip" leaves out pictures that are missing or have a damaged box.
+    """
+    root, damage = Path(config.root).expanduser(), Damage(on_error)
+    file = root / config.annotations.format(split=split)
+    index = read_coco(file, root, on_error=on_error)
+    rows: list[Row] = []
+    for record in index.images:
+        try:
+            rows += _samples(index, record, config)
+        except DataError as error:
+            damage.take(error, record.id)
+    left_out = (*index.left_out, *damage.complaints.values())
+    return Listing(file, root, rows, _by_key(index.categories), left_out)
 
 
 def enlarged(box: list[float], context: float, width: int, height: int) -> Region:
@@ -77,6 +81,17 @@ def enlarged(box: list[float], context: float, width: int, height: int) -> Regio
     right = min(math.ceil(x + half_width), width)
     bottom = min(math.ceil(y + half_height), height)
     return left, top, right, bottom
+
+
+def _samples(index: CocoIndex, record: ImageRecord, config: INaturalistBoxesConfig) -> list[Row]:
+    return [
+        Row(
+            record.file_name,
+            str(index.label_to_category[label]),
+            _region(index, record, box, config),
+        )
+        for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
+    ]
 
 
 def _region(
@@ -101,14 +116,16 @@ def _labels(
     """Category id by image id; every picture has exactly one."""
     labels: dict[int, int] = {}
     for position, entry in enumerate(annotations):
+        said: list[int] = []
         for key, known in (("image_id", images), ("category_id", categories)):
-            value = entry.get(key) if isinstance(entry, dict) else None
+            value = coco_file.whole(entry.get(key)) if isinstance(entry, dict) else None
             if not isinstance(value, int) or value not in known:
                 raise DataError(
                     f"{file}: annotations[{position}] has {key} {value!r}, which is not listed; "
                     f"add that entry or remove the annotation"
                 )
-        image, category = entry["image_id"], entry["category_id"]
+            said.append(value)
+        image, category = said
         if labels.setdefault(image, category) != category:
             raise DataError(
                 f"{file}: image {image} ({images[image]['file_name']}) has category_id "

@@ -33,12 +33,14 @@ class Listing:
     """What a source says of one split.
 
     ``origin`` is the file or folder that says it, ``names`` the classes by key, in their order.
+    ``left_out`` has a complaint about each damaged picture that is not among the rows.
     """
 
     origin: Path
     image_dir: Path
     rows: list[Row]
     names: dict[str, str]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def class_index(listing: Listing, train: Listing, on_error: OnError = "raise") -
         if damage.spares(row.file_name)
     )
     class_names = tuple(train.names[key] for key in classes)
-    left_out = tuple(damage.complaints.values())
+    left_out = (*listing.left_out, *damage.complaints.values())
     return ClassIndex(listing.origin, listing.image_dir, pictures, class_names, left_out)
 
 

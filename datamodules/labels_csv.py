@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingSplitError
 from datamodules.labels import Listing, Row
 
 Entry = tuple[int, list[str]]
@@ -41,7 +41,7 @@ def list_labels_csv(config: LabelsCsvConfig, split: str) -> Listing:
     rows = [Row(path, key) for _, (path, said, key) in entries if said == wanted]
     if not rows:
         found = ", ".join(repr(said) for said in sorted({e[1] for _, e in entries})) or "nothing"
-        raise DataError(
+        raise MissingSplitError(
             f"{file}: column {config.split_column!r} never says {wanted!r}, so split {split!r} is "
             f"missing; it says {found}; correct the column, or set train and val to what it says"
         )

@@ -43,6 +43,9 @@ class PictureDataset(Dataset[dict[str, Any]], ABC):
                 self.picture(i)
 
 
+CALLED = {"train": "training", "val": "validation"}
+
+
 class TwoSplits(pl.LightningDataModule, ABC):
     """Train and validation loaders; batch sizes are per device.
 
@@ -68,10 +71,9 @@ class TwoSplits(pl.LightningDataModule, ABC):
     def val_set(self) -> PictureDataset:
         """The validation split, once it is set up."""
 
-    @property
     @abstractmethod
-    def described(self) -> str:
-        """Where the training samples stand and how many there are, for complaints."""
+    def described(self, split: str) -> str:
+        """Where the samples of ``split`` stand and how many there are, for complaints."""
 
     @property
     @abstractmethod
@@ -87,8 +89,8 @@ class TwoSplits(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader:
         if self.batches_per_epoch == 0:
             raise DataError(
-                f"{self.described} do not fill one batch of batch_size {self.batch_size} per "
-                f"device; lower batch_size"
+                f"{self.described('train')} do not fill one batch of batch_size {self.batch_size} "
+                f"per device; lower batch_size"
             )
         return self._loader(self.train_set, self.batch_size)
 

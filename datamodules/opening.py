@@ -10,13 +10,18 @@ DataSourceConfig = SourceConfig | ClassSourceConfig
 
 
 def open_data(
-    config: DataSourceConfig, on_progress: Progress | None = None, on_error: OnError = "raise"
+    config: DataSourceConfig,
+    on_progress: Progress | None = None,
+    on_error: OnError = "raise",
+    *,
+    masks: bool = False,
 ) -> Source | ClassSource:
     """The source a config describes. ``on_progress`` watches drawing, where there is any;
-    ``on_error`` says what becomes of damaged pictures.
+    ``on_error`` says what becomes of damaged pictures; ``masks`` reads the segmentations of objects
+    too.
     """
     if isinstance(config, CocoFolderConfig | DigitsConfig):
-        return open_source(config, on_progress, on_error)
+        return open_source(config, on_progress, on_error, masks=masks)
     return open_class_source(config, on_progress, on_error)
 
 

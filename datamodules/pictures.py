@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.coco import CocoIndex, ImageRecord
@@ -27,12 +27,26 @@ def read_picture(index: CocoIndex, record: ImageRecord) -> Tensor:
     pixels = decode(path, entry, "remove its entry and its annotations")
     height, width = pixels.shape[:2]
     if (height, width) != (record.height, record.width):
+        way_out = "correct the entry, or put back the picture that was annotated"
+        if (width, height) == (record.height, record.width) and (tag := _orientation(path)) > 4:
+            way_out = (
+                f"its orientation tag is {tag}, and boxes count in stored pixels: write the "
+                f"rotation into the pixels, or export the boxes of the stored picture"
+            )
         raise DataError(
             f"{path} ({entry}) is {width} x {height} pixels, but its entry says width "
-            f"{record.width}, height {record.height}; correct the entry, or put back the picture "
-            f"that was annotated"
+            f"{record.width}, height {record.height}; {way_out}"
         )
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _orientation(path: Path) -> int:
+    """EXIF's orientation: 1 is as stored, above 4 the picture is shown with its sides swapped."""
+    try:
+        with Image.open(path) as picture:
+            return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except (*DAMAGED, TypeError):
+        return 1
 
 
 def decode(path: Path, entry: str, removal: str) -> np.ndarray:

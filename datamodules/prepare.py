@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from datamodules.downloads import RemoteFile, check, fetch
+from datamodules.downloads import RemoteFile, arrived, check, fetch
 from datamodules.errors import DataError
 from datamodules.image_folder import ImageFolderConfig
 from datamodules.inaturalist import INaturalistBoxesConfig, INaturalistConfig
@@ -107,15 +107,14 @@ def _get(
     data: DataSet, files: list[RemoteFile], folder: Path, mirror: str | None, say: Say, watch: Watch
 ) -> None:
     """Have the files in ``folder``, checked: those that lie there, and the others fetched."""
-    absent = []
+    if mirror is not None:
+        files = [replace(file, url=f"{mirror.rstrip('/')}/{file.name}") for file in files]
+    absent = [file for file in files if not (folder / file.name).is_file()]
     for file in files:
-        if (folder / file.name).is_file():
+        if file not in absent:
             say(f"checking {file.name}")
             check(file, folder / file.name)
-        else:
-            url = file.url if mirror is None else f"{mirror.rstrip('/')}/{file.name}"
-            absent.append(replace(file, url=url))
-    _refuse_full_disk(absent, folder)
+    _refuse_full_disk(files, folder)
     for i, file in enumerate(absent):
         if file.url is None:
             raise DataError(f"{data.name} needs an account: {_by_hand(data, absent[i:], folder)}")
@@ -135,8 +134,15 @@ def _by_hand(data: DataSet, files: list[RemoteFile], folder: Path) -> str:
 
 
 def _refuse_full_disk(files: list[RemoteFile], folder: Path) -> None:
-    """Archives and what comes out of them, which is about as much, must fit."""
-    needed = 2 * sum(file.size_bytes or 0 for file in files if file.url)
+    """What is still to come of the archives, and what comes out of them, which is about as much as
+    they have, must fit.
+    """
+    needed = 0
+    for file in files:
+        here = arrived(folder / file.name)
+        if here or file.url:
+            whole = max(file.size_bytes or 0, here)
+            needed += whole - here + whole
     there = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < needed:

@@ -35,35 +35,42 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 hex of the content; no paths."""
+        """SHA-256 hex of the content, of masks where they are read; no paths."""
 
     def prepare(self) -> None:
         """Make the files exist. Called once per machine."""
 
-    def index(self, split: str, masks: bool = False) -> CocoIndex:
-        """What is annotated in ``split``; ``masks`` reads the segmentations too."""
+    def index(self, split: str) -> CocoIndex:
+        """What is annotated in ``split``."""
 
 
 def open_source(
-    config: SourceConfig, on_progress: Progress | None = None, on_error: OnError = "raise"
+    config: SourceConfig,
+    on_progress: Progress | None = None,
+    on_error: OnError = "raise",
+    *,
+    masks: bool = False,
 ) -> Source:
     """The source a config describes. ``on_progress`` watches drawing, where there is any;
-    ``on_error`` says what becomes of damaged pictures.
+    ``on_error`` says what becomes of damaged pictures; ``masks`` reads the segmentations too.
     """
     if isinstance(config, DigitsConfig):
-        return DigitsSource(config, on_progress)
-    return CocoFolderSource(config, on_error)
+        return DigitsSource(config, on_progress, masks=masks)
+    return CocoFolderSource(config, on_error, masks=masks)
 
 
 class CocoFolderSource:
     """A folder in COCO's format; each split is read once."""
 
-    def __init__(self, config: CocoFolderConfig, on_error: OnError = "raise") -> None:
+    def __init__(
+        self, config: CocoFolderConfig, on_error: OnError = "raise", *, masks: bool = False
+    ) -> None:
         if not config.root:
             raise DataError("root is empty; set the data's root to a folder in COCO format")
         self.root = Path(config.root).expanduser()
         self.on_error = on_error
-        self._indices: dict[tuple[str, bool], CocoIndex] = {}
+        self.masks = masks
+        self._indices: dict[str, CocoIndex] = {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -73,21 +80,23 @@ class CocoFolderSource:
     def prepare(self) -> None:
         """Nothing: the files are the user's. What is wrong with them shows when they are read."""
 
-    def index(self, split: str, masks: bool = False) -> CocoIndex:
-        if (split, masks) not in self._indices:
+    def index(self, split: str) -> CocoIndex:
+        if split not in self._indices:
             files = find_split(self.root, split)
-            found = read_coco(*files, masks=masks, on_error=self.on_error)
-            self._indices[split, masks] = found
-        return self._indices[split, masks]
+            self._indices[split] = read_coco(*files, masks=self.masks, on_error=self.on_error)
+        return self._indices[split]
 
 
 class DigitsSource:
     """The embedded digits, drawn into the cache folder when they are missing there."""
 
-    def __init__(self, config: DigitsConfig, on_progress: Progress | None = None) -> None:
+    def __init__(
+        self, config: DigitsConfig, on_progress: Progress | None = None, *, masks: bool = False
+    ) -> None:
         self.config = config
         self.on_progress = on_progress
-        self._indices: dict[tuple[str, bool], CocoIndex] = {}
+        self.masks = masks
+        self._indices: dict[str, CocoIndex] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -96,8 +105,8 @@ class DigitsSource:
     def prepare(self) -> None:
         prepare(self.config, on_progress=self.on_progress)
 
-    def index(self, split: str, masks: bool = False) -> CocoIndex:
-        if (split, masks) not in self._indices:
+    def index(self, split: str) -> CocoIndex:
+        if split not in self._indices:
             folder = prepare(self.config, on_progress=self.on_progress)
-            self._indices[split, masks] = read_coco(*find_split(folder, split), masks=masks)
-        return self._indices[split, masks]
+            self._indices[split] = read_coco(*find_split(folder, split), masks=self.masks)
+        return self._indices[split]

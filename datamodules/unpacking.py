@@ -10,7 +10,6 @@ import lzma
 import shutil
 import struct
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 from datamodules.errors import DataError
+from datamodules.staging import staged
 
 Form = Literal["tree", "flat", "imagenet-train", "imagenet-val"]
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -34,10 +34,10 @@ def unpack(archive: Path, folder: Path, form: Form) -> None:
     its name alone; or in one of ImageNet's two ways.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
     try:
-        _READERS[form](archive, staging)
-        _move_into(staging, folder)
+        with staged(folder, ".unpacking-") as staging:
+            _READERS[form](archive, staging)
+            _move_into(staging, folder)
     except DataError:
         raise
     except DAMAGED as error:
@@ -46,8 +46,6 @@ def unpack(archive: Path, folder: Path, form: Form) -> None:
         raise DataError(
             f"{archive}: not an archive that can be unpacked ({error}); remove it and get it again"
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _tree(archive: Path, staging: Path) -> None:

@@ -19,6 +19,7 @@ from experiments import capturing
 from experiments.callbacks import FrozenNorms, moving_average
 from experiments.checkpoints import CheckedIO, Checkpoints, latest
 from experiments.distributed import share, share_norms, trainer_options
+from experiments.errors import UserError
 from experiments.leases import Lease
 from experiments.module import TaskModule, steps_per_epoch
 from experiments.networks import build, compile_network
@@ -53,11 +54,18 @@ class Hold:
 
 
 def read_data(recipe: Recipe, runtime: Runtime) -> DataModule:
-    """The recipe's data, read, in batches of this process's share."""
+    """The recipe's data, read, in batches of this process's share. Raises UserError where a process
+    would have nothing to validate on, for which the others would wait.
+    """
     each = share(recipe.train, runtime.processes)
     data = datamodule(recipe, runtime.num_workers, each)
     data.prepare_data()
     data.setup("fit")
+    if len(data.val_set) < runtime.processes.count:
+        raise UserError(
+            f"{data.described('val')}, fewer than the {runtime.processes.count} processes that "
+            "share them; use fewer --devices"
+        )
     return data
 
 

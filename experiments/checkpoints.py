@@ -31,6 +31,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from experiments.leases import Lease
+from experiments.module import of_all
 from experiments.stopping import Stop
 from experiments.store import CHECKPOINTS, sync
 from experiments.tracking import HISTORY, LOG_EVERY
@@ -51,17 +52,18 @@ class Checkpoints(Checkpoint):
     def __init__(self, *, folder: Path, lease: Lease | None, stop: Stop, every_s: float) -> None:
         self.folder, self.lease, self.stop, self.every_s = folder, lease, stop, every_s
         self._written = time.monotonic()
-        self._streams: dict[str, Tensor] = {}
+        self._streams: list[dict[str, Tensor]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw on where the checkpoint left off. Lightning takes the signals before; they are taken
         back.
         """
-        if "cpu" in self._streams:
-            torch.set_rng_state(self._streams["cpu"])
-        if "cuda" in self._streams and pl_module.device.type == "cuda":
-            torch.cuda.set_rng_state(self._streams["cuda"], pl_module.device)
-        self._streams = {}
+        if trainer.global_rank < len(self._streams):
+            mine = self._streams[trainer.global_rank]
+            torch.set_rng_state(mine["cpu"])
+            if "cuda" in mine and pl_module.device.type == "cuda":
+                torch.cuda.set_rng_state(mine["cuda"], pl_module.device)
+        self._streams = []
         self.stop.listen()
         self.stop.can_wait = True
 
@@ -97,13 +99,16 @@ class Checkpoints(Checkpoint):
         self.stop.can_wait = False
 
     def state_dict(self) -> dict[str, Any]:
-        streams = {"cpu": torch.get_rng_state()}
+        """The random streams of all processes, by rank: Lightning asks each of them, and writes
+        what the first one answers.
+        """
+        mine = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
-            streams["cuda"] = torch.cuda.get_rng_state()
-        return streams
+            mine["cuda"] = torch.cuda.get_rng_state()
+        return {"streams": of_all(mine)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._streams = state_dict
+        self._streams = state_dict["streams"]
 
     def _save(self, trainer: pl.Trainer) -> None:
         if self.lease is not None:

@@ -155,7 +155,11 @@ def after_last_choice(chain: Sequence[Changes]) -> tuple[Changes, ...]:
     """
     kinds: dict[str, Any] = {}
     since: dict[str, int] = {}
-    for place, link in enumerate(chain):
+    stepwise = [
+        replace(link, values=dict(step for said in link.values.items() for step in _steps(*said)))
+        for link in chain
+    ]
+    for place, link in enumerate(stepwise):
         for key, value in link.values.items():
             if isinstance(value, Mapping) and "kind" in value and kinds.get(key) != value["kind"]:
                 kinds[key], since[key] = value["kind"], place
@@ -166,7 +170,7 @@ def after_last_choice(chain: Sequence[Changes]) -> tuple[Changes, ...]:
 
     return tuple(
         replace(link, values={k: v for k, v in link.values.items() if stands(k, place)})
-        for place, link in enumerate(chain)
+        for place, link in enumerate(stepwise)
     )
 
 

@@ -44,7 +44,8 @@ def steps_per_epoch(recipe: Recipe, data: DataModule) -> int:
     steps = data.batches_per_epoch // recipe.train.accumulate
     if not steps and data.batches_per_epoch:
         raise UserError(
-            f"train.batch_size: {recipe.train.batch_size} is more than {data.described}; lower it"
+            f"train.batch_size: {recipe.train.batch_size} is more than {data.described('train')}; "
+            "lower it"
         )
     return steps
 

@@ -19,14 +19,17 @@ from functools import cache
 from typing import Any, Literal, get_args
 
 from datamodules import (
+    ClassSource,
     ClassSourceConfig,
     CocoFolderConfig,
     CropConfig,
     DataSourceConfig,
     DigitsConfig,
     OnError,
+    Source,
     SourceConfig,
     TransformConfig,
+    open_data,
 )
 from spinenet.config import ClassifierConfig, ResNetConfig, SpineNetConfig
 from spinenet.detection.config import MaskRCNNConfig, RetinaNetConfig
@@ -187,6 +190,11 @@ class Recipe:
         return (*batch, "accumulate") if self.train.accumulate > 1 else batch
 
     @property
+    def learns_masks(self) -> bool:
+        """Whether the data's masks are trained on, and so are part of the data's identity."""
+        return isinstance(self.model, MaskRCNNConfig)
+
+    @property
     def name(self) -> str:
         """A short name for people: network, data, seed."""
         backbone = self.model.backbone
@@ -237,6 +245,12 @@ def _version(recipe: Recipe) -> int:
     if not isinstance(source, DigitsConfig) or source.side != transform.side:
         return RESIZED_VERSION
     return CLIPPED_L2_VERSION if recipe.optim.clips_l2 else RECIPE_VERSION
+
+
+def open_data_of(recipe: Recipe) -> Source | ClassSource:
+    """The data that the recipe is trained on."""
+    data = recipe.data
+    return open_data(data.source, on_error=data.on_error, masks=recipe.learns_masks)
 
 
 def run_id(recipe: Recipe, fingerprint: str) -> str:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 
-from datamodules import open_data
 from experiments.allocator import keep_freed_memory
 from experiments.briefing import briefing
 from experiments.compose import Changes, apply, from_tree, load_recipe, parse_assignments
 from experiments.errors import UserError
 from experiments.faults import refuse_unwritable
 from experiments.module import Files, TaskModule
-from experiments.recipe import Recipe, run_id, to_tree
+from experiments.recipe import Recipe, open_data_of, run_id, to_tree
 from experiments.runtime import Runtime
 from experiments.scoring import Scores
 from experiments.starting import start_changes
@@ -52,7 +51,7 @@ def train_one(
     """Train a recipe in the store, or return what it has already. `say` hears what there is
     to know before a training.
     """
-    source = open_data(recipe.data.source, on_error=recipe.data.on_error)
+    source = open_data_of(recipe)
     source.prepare()
     identity, store = run_id(recipe, source.fingerprint), Store(runs)
     folder = store.folder(identity, recipe.name)
@@ -68,8 +67,8 @@ def train_one(
 def evaluate_weights(
     weights: Path, data: str | None, output: Path | None, batch_size: int
 ) -> tuple[dict[str, float], Path]:
-    """Metrics of a weights file on a validation split; scores and what they rest on are written to
-    a folder.
+    """Metrics of a weights file on a validation split, which may be there without a training split;
+    scores and what they rest on are written to a folder.
     """
     given = read_weights(weights)
     recipe, source = given.recipe, parse_source(data)
@@ -87,7 +86,7 @@ def evaluate_weights(
         "metrics": found.metrics,
         "by_class": found.by_class,
         "pictures": len(loaded.val_set),
-        "data": {"kind": recipe.data.source.kind, "fingerprint": loaded.fingerprint},
+        "data": {"kind": recipe.data.source.kind, "fingerprint": loaded.val_fingerprint},
         "recipe": to_tree(recipe),
         "origin": given.origin,
     }

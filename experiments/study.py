@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules import ClassSourceConfig, DataSourceConfig, open_data
+from datamodules import ClassSourceConfig, DataSourceConfig
 from experiments.compose import (
     Changes,
     Tree,
@@ -28,7 +28,7 @@ from experiments.compose import (
 )
 from experiments.errors import UserError, did_you_mean
 from experiments.protocols import protocols
-from experiments.recipe import DataConfig, Recipe, plain, run_ids, semantic_fields
+from experiments.recipe import Recipe, open_data_of, plain, run_ids, semantic_fields
 
 Metric = Literal["AP", "mask/AP", "top1", "top5", "macs_b", "params_m"]
 MOST_SEEDS = 20  # looked for in a store by what takes whatever is there
@@ -260,7 +260,7 @@ def cells(
             )
         recipe = from_tree(tree, origin=f"{study.origin}: variant {variant.id!r}")
         seeds = range(recipe.seed, recipe.seed + selection.seeds)
-        identities = run_ids(recipe, seeds, known.of(recipe.data))
+        identities = run_ids(recipe, seeds, known.of(recipe))
         for seed, identity in enumerate(identities):
             seeded = replace(recipe, seed=recipe.seed + seed)
             grid.append(Cell(study.id, selection.profile.id, variant.id, seed, seeded, identity))
@@ -307,15 +307,15 @@ class _Fingerprints:
 
     def __init__(self, known: Mapping[DataSourceConfig, str]) -> None:
         self._given = known
-        self._read: dict[tuple[DataSourceConfig, str], str] = {}
+        self._read: dict[tuple[DataSourceConfig, str, bool], str] = {}
 
-    def of(self, data: DataConfig) -> str:
-        source = data.source
+    def of(self, recipe: Recipe) -> str:
+        source = recipe.data.source
         if getattr(source, "root", None) == "":
             return ""
         if source in self._given:
             return self._given[source]
-        if (source, data.on_error) not in self._read:
-            found = open_data(source, on_error=data.on_error).fingerprint
-            self._read[source, data.on_error] = found
-        return self._read[source, data.on_error]
+        key = source, recipe.data.on_error, recipe.learns_masks
+        if key not in self._read:
+            self._read[key] = open_data_of(recipe).fingerprint
+        return self._read[key]

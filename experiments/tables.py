@@ -356,5 +356,6 @@ def relative(counted: float, value: PaperValue | None) -> str:
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table, the first column to the left and the numbers to the right."""
     align = "| --- |" + " ---: |" * (len(header) - 1)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
+    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in (header, *rows))
+    lines = ["| " + " | ".join(cells) + " |" for cells in escaped]
     return "\n".join([lines[0], align, *lines[1:]])

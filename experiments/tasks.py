@@ -15,7 +15,6 @@ from datamodules import ClassificationDataModule, DetectionDataModule
 from experiments.module import ClassificationModule, DetectionModule, TaskModule
 from experiments.recipe import Recipe
 from spinenet.config import ClassifierConfig
-from spinenet.detection.config import MaskRCNNConfig
 
 DataModule = DetectionDataModule | ClassificationDataModule
 
@@ -42,7 +41,7 @@ def datamodule(recipe: Recipe, num_workers: int = 0, batch_size: int = 0) -> Dat
     return DetectionDataModule(
         source=data.source,  # type: ignore[arg-type]
         transform=data.transform,  # type: ignore[arg-type]
-        masks=isinstance(recipe.model, MaskRCNNConfig),
+        masks=recipe.learns_masks,
         **given,
     )
 

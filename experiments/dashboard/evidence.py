@@ -127,13 +127,14 @@ def _detections(run: Run) -> list[dict[str, Any]]:
 
 def _index(result: Result) -> CocoIndex:
     """The validation split that the run was scored on."""
-    data = result.recipe["data"]
+    data, model = result.recipe["data"], result.recipe["model"]
     on_error = "skip" if data.get("on_error") == "skip" else "raise"
-    return _opened(json.dumps(data["source"]), result.data_fingerprint, on_error)
+    masks = model["kind"] == "mask-rcnn"
+    return _opened(json.dumps(data["source"]), result.data_fingerprint, on_error, masks)
 
 
 @lru_cache(maxsize=4)  # the last data sets looked at; COCO's index is large
-def _opened(tree: str, fingerprint: str, on_error: OnError) -> CocoIndex:
+def _opened(tree: str, fingerprint: str, on_error: OnError, masks: bool) -> CocoIndex:
     try:
         config: SourceConfig = TypeAdapter(SourceConfig).validate_json(tree)
     except ValidationError:
@@ -141,7 +142,7 @@ def _opened(tree: str, fingerprint: str, on_error: OnError) -> CocoIndex:
     if isinstance(config, DigitsConfig) and not drawn_folder(config).is_dir():
         raise Unavailable("these digits are not drawn on this machine; a run on them draws them")
     try:
-        source = open_source(config, on_error=on_error)
+        source = open_source(config, on_error=on_error, masks=masks)
         if source.fingerprint != fingerprint:
             raise Unavailable("the data have changed since this run")
         index = source.index("val")

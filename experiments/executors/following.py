@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.executors import Watch, local, run_cells
+from experiments.executors.attempts import Attempt
 from experiments.progress import Progress, read_progress
 from experiments.runtime import Runtime
-from experiments.store import Failure, Store, write_failure
+from experiments.store import Failure, Store
 from experiments.study import Cell
 
 Event = dict[str, Any]
@@ -52,24 +53,24 @@ def follow_queue(
     watch: Watch,
 ) -> None:
     """What `Executor.run_as_asked` promises, with jobs of a queue."""
-    running: list[_Followed] = []
+    running: list[tuple[_Followed, Any]] = []
     try:
         while True:
-            taken = list(_take(upcoming, workers - len(running)))
-            tasks = [(cell, runtime_of(cell)) for cell in taken]
+            taken = [_Followed(cell, store) for cell in _take(upcoming, workers - len(running))]
+            tasks = [(job.cell, runtime_of(job.cell)) for job in taken]
             handles = queue.submit(tasks, store) if tasks else ()
-            running += [_Followed(c, h, store) for c, h in zip(taken, handles, strict=True)]
+            running += zip(taken, handles, strict=True)
             if not running:
                 return
             time.sleep(LOOK_EVERY_S)
-            for job in list(running):
-                how = queue.ended(job.handle)  # first, so that its last progress is seen
+            for job, handle in list(running):
+                how = queue.ended(handle)  # first, so that its last progress is seen
                 for event in job.news() if how is None else job.end(how):
                     watch(job.cell, event)
                 if how is not None:
-                    running.remove(job)
+                    running.remove((job, handle))
     finally:
-        queue.leave([job.handle for job in running])
+        queue.leave([handle for _, handle in running])
 
 
 def carry_out(cell: Cell, root: Path, runtime: Runtime, workplace: Path) -> str:
@@ -106,17 +107,16 @@ def _take(upcoming: Callable[[], Cell | None], most: int) -> Iterator[Cell]:
 
 
 class _Followed:
-    """A job, and what has been told of its run so far."""
+    """A run whose job is about to be submitted, and what has been told of it so far."""
 
-    def __init__(self, cell: Cell, handle: Any, store: Store) -> None:
-        self.cell, self.handle, self.store = cell, handle, store
-        self.folder = store.folder(cell.run_id, cell.recipe.name)
-        self.seen = read_progress(self.folder)  # an earlier attempt's
+    def __init__(self, cell: Cell, store: Store) -> None:
+        self.cell, self.store, self.attempt = cell, store, Attempt(cell, store)
+        self.seen = read_progress(self.attempt.folder)  # an earlier attempt's
         self.started = False
 
     def news(self) -> Iterator[Event]:
         """What the run has written since the last look."""
-        now, before = read_progress(self.folder), self.seen
+        now, before = read_progress(self.attempt.folder), self.seen
         if now is None or now == before:
             return
         yield from self._start()
@@ -139,11 +139,8 @@ class _Followed:
         elif how == STOPPED:
             yield {"kind": "stopped"}
         else:
-            failure = record.failure
-            if failure is None:
-                failure = Failure("JobEnded", f"the job ended without a result: {how}")
-                write_failure(self.folder, failure)
-            yield {"kind": "failed", "failure": failure}
+            died = Failure("JobEnded", f"the job ended without a result: {how}")
+            yield {"kind": "failed", "failure": self.attempt.failure(died)}
 
     def _start(self) -> Iterator[Event]:
         if not self.started:

@@ -21,11 +21,12 @@ from typing import Any
 
 from experiments import stopping
 from experiments.executors import Watch
+from experiments.executors.attempts import Attempt
 from experiments.leases import HeldError, LeaseLostError
 from experiments.provenance import usable_cores
 from experiments.runtime import Runtime
 from experiments.stopping import Stopped
-from experiments.store import Failure, Store, write_failure
+from experiments.store import Failure, Store
 from experiments.study import Cell
 
 # What runs need and import late; the last is what wandb.init imports, for most of a second.
@@ -45,6 +46,7 @@ class _Job:
     process: ForkServerProcess
     pipe: Connection
     slot: int
+    attempt: Attempt
 
 
 def default_workers(cells: Sequence[Cell], devices: int = 1) -> int:
@@ -104,12 +106,13 @@ def run_as_asked(
 
 
 def _start(context: Any, cell: Cell, store: Store, runtime: Runtime, slot: int) -> _Job:
+    attempt = Attempt(cell, store)
     receiver, sender = context.Pipe(duplex=False)
     # No daemon, which could not have processes that load data; it ends with its parent by itself.
     process = context.Process(target=_child, args=(cell, store, runtime, sender))
     process.start()
     sender.close()
-    return _Job(cell, process, receiver, slot)
+    return _Job(cell, process, receiver, slot, attempt)
 
 
 def _stop(running: Sequence[_Job]) -> None:
@@ -140,10 +143,7 @@ def _receive(job: _Job, store: Store, watch: Watch) -> bool:
         if (ended := ENDED.get(job.process.exitcode or 0)) is not None:
             watch(job.cell, {"kind": ended})
             return False
-        failure = store.failure(job.cell.run_id)
-        if failure is None:
-            failure = Failure("ProcessDied", _death(job.process.exitcode))
-            write_failure(store.folder(job.cell.run_id, job.cell.recipe.name), failure)
+        failure = job.attempt.failure(Failure("ProcessDied", _death(job.process.exitcode)))
         watch(job.cell, {"kind": "failed", "failure": failure})
         return False
     watch(job.cell, event)

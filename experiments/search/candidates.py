@@ -13,10 +13,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from datamodules import open_data
 from experiments.counting import as_trained, counts
 from experiments.errors import UserError
-from experiments.recipe import Recipe, run_id
+from experiments.recipe import Recipe, open_data_of, run_id
 from experiments.search.config import SearchConfig
 from experiments.search.journal import Ask, Journal
 from experiments.search.proxy import base_recipe, with_genotype
@@ -61,8 +60,7 @@ class Search:
         self.config, self.store, self.journal = config, store, journal
         self.space, self.controller = config.searched_space(), config.make_controller()
         self.base = base_recipe(config.recipe, config.profile)
-        data = self.base.data
-        self.fingerprint = open_data(data.source, on_error=data.on_error).fingerprint
+        self.fingerprint = open_data_of(self.base).fingerprint
         self.asked: list[Candidate] = []
         self.tried: list[Tried] = []
         self._cells: dict[str, Cell] = {}  # by graph hash

@@ -33,8 +33,8 @@ def write_folder(root: Path) -> ImageFolderConfig:
     for split, files in FILES.items():
         for number, (file, name) in enumerate(files):
             draw(root / split / name / file, number)
-    (root / "train" / "ant" / "notes.txt").write_text("no picture")
-    (root / "train" / ".cache").mkdir()
+    (root / "val" / "ant" / "notes.txt").write_text("no picture")
+    (root / "val" / ".cache").mkdir()
     return ImageFolderConfig(root=str(root))
 
 
@@ -91,6 +91,15 @@ def complaint(config, split: str = "train") -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+@pytest.mark.parametrize("write", [write_folder, write_csv, write_json, write_boxes])
+def test_a_validation_split_by_itself_has_its_own_classes(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.FILES", {"val": FILES["val"]})
+    source = open_class_source(write(tmp_path))
+    assert source.index("val").class_names == ("ant", "cat")
+    with pytest.raises(DataError, match="train"):
+        source.index("train")
 
 
 @pytest.mark.parametrize("write", [write_folder, write_csv, write_json])
@@ -237,6 +246,37 @@ def test_missing_pictures_are_counted_and_named(write, tmp_path):
     assert "1 of 4 pictures are missing" in message
     assert "a2.jpg" in message
     assert "add the files or remove" in message
+
+
+@pytest.mark.parametrize("write", [write_csv, write_json, write_boxes])
+def test_missing_pictures_are_left_out_when_asked(write, tmp_path):
+    config = write(tmp_path)
+    missing = next(tmp_path.rglob("a2.jpg"))
+    missing.unlink()
+    index = open_class_source(config, on_error="skip").index("train")
+    assert index.left_out == (f"{missing}: missing",)
+    assert {Path(p.file_name).name for p in index.pictures} == {"b1.png", "a1.png", "c1.png"}
+
+
+def test_a_picture_with_a_box_outside_is_left_out_when_asked(tmp_path):
+    config, content = write_boxes(tmp_path), contents("train", boxes=True)
+    content["annotations"][0]["bbox"] = [400, 6, 10, 8]
+    write_annotations(config, "train", content)
+    assert "outside the picture" in complaint(config)
+    index = open_class_source(config, on_error="skip").index("train")
+    assert len(index.left_out) == 1
+    assert "all/b1.png" not in {p.file_name for p in index.pictures}
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_whole_floats_are_ids(boxes, tmp_path):
+    config = write_json(tmp_path, boxes)
+    before = samples(config, "train")
+    content = contents("train", boxes)
+    for entry in content["annotations"]:
+        entry |= {key: float(entry[key]) for key in ("image_id", "category_id")}
+    write_annotations(config, "train", content)
+    assert samples(config, "train") == before
 
 
 @pytest.mark.parametrize(

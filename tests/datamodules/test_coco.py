@@ -182,6 +182,39 @@ def test_missing_key_of_an_entry_is_named(list_name, key, content, write_folder)
     assert "add the key" in message
 
 
+def test_a_byte_order_mark_is_passed_over(content, write_folder):
+    root = write_folder(content)
+    before = fingerprint(read(root))
+    file = root / "annotations" / "instances_train.json"
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert fingerprint(read(root)) == before
+
+
+def test_categories_of_one_name_are_told_apart_by_their_ids(content, write_folder):
+    first, second = content["categories"][:2]
+    second["name"] = first["name"]
+    index = read(write_folder(content))
+    for category in (first, second):
+        told = f"{first['name']} ({category['id']})"
+        assert index.categories[category["id"]] == told
+    assert len(set(index.class_names.values())) == len(content["categories"])
+
+
+@pytest.mark.parametrize(("value", "is_crowd"), [(0, 0), (1, 1), (1.0, 1), (True, 1), (False, 0)])
+def test_a_crowd_is_one_or_true(value, is_crowd, content, write_folder):
+    content["annotations"][0]["iscrowd"] = value
+    index = read(write_folder(content))
+    assert index.images[0].iscrowd.sum() == 1 + is_crowd
+
+
+@pytest.mark.parametrize("value", ["0", "false", [0], 2, None])
+def test_a_crowd_that_is_neither_yes_nor_no_is_refused(value, content, write_folder):
+    content["annotations"][0]["iscrowd"] = value
+    message = complaint(write_folder(content))
+    for part in ("instances_train.json: annotation 2 has iscrowd", repr(value), "write 1 for"):
+        assert part in message
+
+
 def test_whole_floats_are_integers(content, write_folder):
     before = read(write_folder(content, "before"))
     for name, keys in (

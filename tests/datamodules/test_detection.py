@@ -100,7 +100,7 @@ def test_the_module_gives_masks_when_asked(masked_content, write_folder):
     plain, masked = module(root), module(root, masks=True)
     assert masked.val_index.has_masks
     assert not plain.val_index.has_masks
-    assert masked.fingerprint == plain.fingerprint
+    assert masked.fingerprint != plain.fingerprint
     for mine, other in (
         (masked.train_dataloader(), plain.train_dataloader()),
         (masked.val_dataloader(), plain.val_dataloader()),
@@ -108,6 +108,16 @@ def test_the_module_gives_masks_when_asked(masked_content, write_folder):
         batches = list(mine)
         assert all(len(batch.pop("masks")) == len(batch["image"]) for batch in batches)
         assert_same(batches, list(other))
+
+
+def test_the_fingerprint_sees_a_corrected_mask_where_masks_are_learned(
+    masked_content, write_folder
+):
+    before = write_folder(masked_content, "before")
+    masked_content["annotations"][0]["segmentation"][0][0] += 3
+    after = write_folder(masked_content, "after")
+    assert module(after).fingerprint == module(before).fingerprint
+    assert module(after, masks=True).fingerprint != module(before, masks=True).fingerprint
 
 
 def test_a_set_without_masks_is_refused_when_they_are_asked_for(content, write_folder):

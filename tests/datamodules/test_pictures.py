@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datamodules import DataError, find_split, read_coco
 from datamodules.pictures import read_picture
@@ -60,6 +60,25 @@ def test_picture_of_another_size_than_annotated_is_refused(content, write_folder
     root = write_folder(content)
     Image.new("RGB", (60, 80)).save(root / "images" / "a.png")
     with pytest.raises(DataError, match="is 60 x 80 pixels, but its entry says width 80"):
+        read_first(root)
+
+
+@pytest.mark.parametrize(
+    ("size", "tag", "way_out"),
+    [
+        ((60, 80), 6, "its orientation tag is 6, .*write the rotation into the pixels, or export"),
+        ((60, 80), 3, "correct the entry, or put back"),
+        ((50, 80), 6, "correct the entry, or put back"),
+    ],
+)
+def test_a_picture_that_was_annotated_as_it_is_shown_is_told_by_its_tag(
+    size, tag, way_out, content, write_folder
+):
+    root = write_folder(content)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = tag
+    Image.new("RGB", size).save(root / "images" / "a.png", format="JPEG", exif=exif)
+    with pytest.raises(DataError, match=way_out):
         read_first(root)
 
 

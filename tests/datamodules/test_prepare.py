@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 import threading
 import zipfile
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from scipy.io import savemat
 from datamodules import CocoFolderConfig, DataError, ImageFolderConfig
 from datamodules.downloads import RemoteFile, check, fetch
 from datamodules.prepare import DATA_SETS, Archive, Count, DataSet, prepare, verify
+from datamodules.staging import staged
 from datamodules.unpacking import DEVKIT, unpack
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -27,12 +32,12 @@ MD5 = hashlib.md5(BODY).hexdigest()
 
 
 class Server:
-    """Files by name over HTTP; ``cut`` bytes at most per answer, ``ranges`` or not. ``asked`` has
-    the Range headers.
+    """Files by name over HTTP; ``cut`` bytes at most per answer, ``ranges`` or not, ``busy`` for
+    so many answers. ``asked`` has the Range headers.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
-        self.files, self.cut, self.ranges = files, 10**9, True
+        self.files, self.cut, self.ranges, self.busy = files, 10**9, True, 0
         self.asked: list[str | None] = []
         outer = self
 
@@ -50,6 +55,10 @@ class Server:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         said = request.headers["Range"]
         self.asked.append(said)
+        if self.busy:
+            self.busy -= 1
+            request.send_error(503)
+            return
         body = self.files.get(request.path.strip("/"))
         start = int(said.removeprefix("bytes=").rstrip("-")) if said and self.ranges else 0
         if body is None or start >= len(body):
@@ -112,6 +121,28 @@ def test_a_connection_that_never_gives_a_byte_ends(server, tmp_path):
     with pytest.raises(DataError, match=r"file\.bin: the connection ended after 0 of 300,000"):
         fetch(remote(server), tmp_path / "file.bin")
     assert len(server.asked) == 5
+
+
+def test_a_server_that_is_busy_is_asked_again(server, tmp_path):
+    server.busy = 4
+    fetch(remote(server), tmp_path / "file.bin")
+    assert (tmp_path / "file.bin").read_bytes() == BODY
+    server.busy = 5
+    with pytest.raises(DataError, match=r"file\.bin: the server answers 503"):
+        fetch(remote(server), tmp_path / "again.bin")
+
+
+def test_a_lost_connection_may_take_several_goes_to_come_back(server, tmp_path, monkeypatch):
+    gone = [TimeoutError("timed out"), *[URLError("no route to host")] * 3]
+
+    def reconnecting(*arguments, **options):
+        if gone:
+            raise gone.pop(0)
+        return urlopen(*arguments, **options)
+
+    monkeypatch.setattr("datamodules.downloads.urlopen", reconnecting)
+    fetch(remote(server), tmp_path / "file.bin")
+    assert (tmp_path / "file.bin").read_bytes() == BODY
 
 
 def test_what_is_not_the_file_is_refused_and_fetched_anew(server, tmp_path):
@@ -319,6 +350,48 @@ def test_a_disk_too_small_is_said_before_anything_is_fetched(content, server, tm
     ):
         quietly(replace(data, archives=(huge,)), tmp_path)
     assert server.asked == []
+
+
+def test_what_has_arrived_is_no_longer_needed_and_archives_that_are_there_need_room_too(
+    content, server, tmp_path, monkeypatch
+):
+    server.files = archives_of(content)
+    data = small_coco(content, server.url, server.files)
+    train = replace(data, archives=(data.archives[2],))
+    name, size = train.archives[0].file.name, train.archives[0].file.size_bytes
+    placed = tmp_path / "archives" / name
+    placed.parent.mkdir()
+
+    def free(there: int) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=there))
+
+    placed.with_name(f"{name}.part").write_bytes(server.files[name][:100])
+    free(2 * size - 101)
+    with pytest.raises(DataError, match="make room"):
+        quietly(train, tmp_path)
+    assert server.asked == []
+    placed.write_bytes(server.files[name])
+    free(size - 1)
+    with pytest.raises(DataError, match="make room"):
+        quietly(train, tmp_path)
+    placed.unlink()
+    free(2 * size - 100)
+    with pytest.raises(DataError, match="instances_train"):  # of the archives left out here
+        quietly(train, tmp_path)
+    assert (tmp_path / "train2017").is_dir()
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_fills_is_not(tmp_path):
+    for name in ("fresh", "left"):
+        (tmp_path / f".unpacking-{name}").mkdir()
+    with staged(tmp_path, ".unpacking-") as living:
+        (living / "a.txt").write_text("a")
+        for folder in (living, tmp_path / ".unpacking-left"):
+            os.utime(folder, (0, 0))
+        with staged(tmp_path, ".unpacking-") as other:
+            found = set(tmp_path.iterdir())
+            assert found == {living, other, tmp_path / ".unpacking-fresh"}
+    assert [p.name for p in tmp_path.iterdir()] == [".unpacking-fresh"]
 
 
 def imagenet_archives() -> dict[str, bytes]:

@@ -23,7 +23,7 @@ from experiments.checkpoints import KEPT, Checkpoints, latest
 from experiments.leases import LeaseLostError
 from experiments.module import DetectionModule, NonFiniteLossError
 from experiments.recipe import Recipe
-from experiments.runtime import Runtime
+from experiments.runtime import Processes, Runtime
 from experiments.single import compose_recipe
 from experiments.stopping import Stopped
 from experiments.store import CHECKPOINTS, Store, read_result
@@ -118,6 +118,26 @@ def test_a_run_killed_inside_epochs_ends_as_if_it_had_not_been(
     assert begun == [*range(10), 9, *range(10, 16)]
     assert different(tmp_path / "a", tmp_path / "b") == []
     assert "goes on from step 13" in (tmp_path / "b" / "train.log").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_processes_killed_inside_an_epoch_each_draw_on_as_if_they_had_not_been(
+    long_recipe, tmp_path, monkeypatch
+):
+    layers = replace(long_recipe.model.layers, stochastic_depth=0.5)
+    recipe = replace(
+        long_recipe,
+        train=replace(long_recipe.train, batch_size=4),
+        model=replace(long_recipe.model, layers=layers),
+    )
+    shared = replace(OFTEN, processes=Processes(devices=2))
+    train(recipe, RUN, tmp_path / "a", replace(shared, checkpoint_s=1e9))
+    begun = die_at(monkeypatch, 3)
+    with pytest.raises(Killed):
+        train(recipe, RUN, tmp_path / "b", shared)
+    train(recipe, RUN, tmp_path / "b", shared)
+    assert begun == [0, 1, 2, *range(1, 8)]
+    assert different(tmp_path / "a", tmp_path / "b") == []
 
 
 def test_a_run_killed_after_its_last_epoch_repeats_no_row_of_its_history(

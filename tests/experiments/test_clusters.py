@@ -11,7 +11,7 @@ from experiments.errors import UserError
 from experiments.executors import local, open_executor
 from experiments.executors.clusters import RayConfig, SlurmConfig, read_cluster
 from experiments.executors.following import STOPPED, _Followed
-from experiments.store import Store
+from experiments.store import Failure, Store, write_failure
 from experiments.study_file import load_study
 from tests.experiments.docs import yaml_blocks
 from tests.experiments.helpers import smoke_cells
@@ -75,11 +75,24 @@ def test_a_missing_package_is_said_with_its_command(monkeypatch, name, package):
 
 def test_a_job_whose_run_was_stopped_has_not_failed(tmp_path):
     cell, store = smoke_cells(load_study("ladder"))[0], Store(tmp_path)
-    told = [event["kind"] for event in _Followed(cell, None, store).end(STOPPED)]
+    told = [event["kind"] for event in _Followed(cell, store).end(STOPPED)]
     assert told == ["start", "stopped"]
     assert store.failure(cell.run_id) is None
-    (_, told) = _Followed(cell, None, store).end("it was lost")
+    (_, told) = _Followed(cell, store).end("it was lost")
     assert (told["kind"], told["failure"].error) == ("failed", "JobEnded")
+
+
+def test_a_job_that_dies_before_its_run_begins_has_not_failed_as_the_one_before_it(tmp_path):
+    cell, store = smoke_cells(load_study("ladder"))[0], Store(tmp_path)
+    earlier = Failure("OutOfMemoryError", "of last week")
+    write_failure(store.folder(cell.run_id, cell.recipe.name), earlier)
+    (_, told) = _Followed(cell, store).end("job 7 is failed; 7.err has its words")
+    assert told["failure"].message.endswith("job 7 is failed; 7.err has its words")
+    assert store.failure(cell.run_id) == told["failure"]
+    again = _Followed(cell, store)
+    write_failure(store.folder(cell.run_id, cell.recipe.name), earlier)
+    (_, told) = again.end("job 8 is failed")
+    assert told["failure"] == earlier
 
 
 def test_what_is_of_slurm_alone_says_so(run, tmp_path):

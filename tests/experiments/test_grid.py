@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,10 +20,11 @@ from experiments import table_formats, tables
 from experiments.counting import longest_first
 from experiments.errors import UserError
 from experiments.executors import local, run_cells
+from experiments.executors.attempts import Attempt
 from experiments.executors.local import default_workers
 from experiments.grid import collect, make_plan
 from experiments.runtime import Runtime
-from experiments.store import Store, read_result, write_failure, write_result
+from experiments.store import Failure, Store, read_result, write_failure, write_result
 from experiments.study_file import load_study
 from tests.experiments.helpers import run_grid, smoke_cells
 
@@ -153,12 +156,22 @@ def test_a_result_that_is_no_result_names_the_file_and_the_way_out(smoke_grid, t
         read_result(tmp_path)
 
 
+def test_a_process_that_dies_before_its_run_begins_has_not_failed_as_the_one_before_it(tmp_path):
+    cell, store, told = smoke_cells(load_study("ladder"))[0], Store(tmp_path), []
+    write_failure(store.folder(cell.run_id, cell.recipe.name), Failure("E", "of last week"))
+    pipe, other_end = multiprocessing.Pipe(duplex=False)
+    other_end.close()
+    crashed = SimpleNamespace(join=lambda: None, exitcode=-signal.SIGSEGV)
+    job = local._Job(cell, crashed, pipe, slot=0, attempt=Attempt(cell, store))
+    assert not local._receive(job, store, lambda _, event: told.append(event))
+    assert told[0]["failure"].message == "the run's process was ended by SIGSEGV"
+    assert store.failure(cell.run_id) == told[0]["failure"]
+
+
 def test_a_failure_gives_way_to_a_result(smoke_grid, tmp_path):
     _, grid, store = smoke_grid
     failure = store.failure(grid[0].run_id)
     assert failure is None
-    from experiments.store import Failure
-
     write_failure(tmp_path, Failure("E", "m"))
     good = store.result(grid[0].run_id)
     assert good is not None
@@ -166,11 +179,20 @@ def test_a_failure_gives_way_to_a_result(smoke_grid, tmp_path):
     assert not (tmp_path / "failure.json").exists()
 
 
-def test_workers_fit_the_cores_and_the_cells(smoke_grid):
-    _, grid, _ = smoke_grid
-    assert default_workers([]) == 1
-    assert 1 <= default_workers(grid[:1]) <= 1
-    assert default_workers(grid) <= max(1, os.cpu_count() or 1)
+def test_workers_fit_the_cores_the_memory_and_the_cells(monkeypatch):
+    grid = smoke_cells(load_study("ladder"))
+    memory = {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 100 * local.MEMORY_PER_RUN // 2**12}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(local, "usable_cores", lambda: 8)
+    monkeypatch.setattr(os, "sysconf", memory.__getitem__)
+    threaded = replace(grid[0].recipe, train=replace(grid[0].recipe.train, threads=3))
+    assert (default_workers([]), default_workers(grid[:1]), default_workers(grid)) == (1, 1, 5)
+    assert default_workers([*grid[1:], replace(grid[0], recipe=threaded)]) == 2
+    assert default_workers(grid, devices=4) == 2
+    memory["SC_PHYS_PAGES"] = 3 * local.MEMORY_PER_RUN // 2**12
+    assert default_workers(grid) == 3
+    memory["SC_PHYS_PAGES"] = 1
+    assert default_workers(grid) == 1
 
 
 def test_the_tables_show_measured_printed_and_difference(smoke_grid):

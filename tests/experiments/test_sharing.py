@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import distributed
+from experiments.assembly import read_data
 from experiments.distributed import ProcessLostError, deviations, share, trainer_options
 from experiments.errors import UserError
 from experiments.module import NonFiniteLossError
@@ -99,6 +100,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(tiny_recipe, tmp_path):
     with pytest.raises(UserError, match=r"train\.batch_size 8 cannot be shared evenly by 3"):
         train(tiny_recipe, "0123456789ab", tmp_path, on(3))
     assert share(TrainConfig(batch_size=8), Processes(devices=2, nodes=2, port=1)) == 2
+
+
+def test_more_processes_than_validation_pictures_are_refused(tiny_recipe):
+    with pytest.raises(
+        UserError, match=r"val\.json: 6 validation pictures, fewer than the 8 processes"
+    ):
+        read_data(tiny_recipe, on(8))
 
 
 def test_norms_shared_by_recipe_need_gpus(tiny_recipe, tmp_path):

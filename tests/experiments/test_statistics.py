@@ -76,7 +76,9 @@ def test_seeds_to_bound_suffice_in_simulation():
     seeds = statistics.seeds_to_bound(margin, deviation)
     assert seeds is not None
     trials = rng.normal(0, deviation * np.sqrt(2), (3000, seeds))
-    assert np.mean([statistics.p_within(t, margin) < 0.05 for t in trials]) >= 0.78
+    both = [(statistics.p_within(t, margin), statistics.p_beyond(t, margin)) for t in trials]
+    shown = [2 * min(one) < 0.05 and one[0] < one[1] for one in both]  # as claims are judged
+    assert 0.78 <= np.mean(shown) <= 0.9
 
 
 def test_hopeless_effects_have_no_number_of_seeds():

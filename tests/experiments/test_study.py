@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from datamodules import CocoFolderConfig
 from experiments.compose import from_tree
 from experiments.errors import UserError
 from experiments.store import Store
@@ -390,6 +392,26 @@ def test_switching_the_kind_through_from_keeps_the_profiles_sizes(tmp_path):
     assert backbone.genotype.name == "r0-sp53"
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "model.backbone: {kind: resnet-fpn, depth: 101}",
+        "model.backbone.kind: resnet-fpn, model.backbone.depth: 101",
+        "model: {backbone: {kind: resnet-fpn, depth: 101}}",
+    ],
+)
+@pytest.mark.parametrize(("profile", "width"), [("embedded", 0.25), (None, 1.0)])
+def test_another_kind_forgets_what_from_said_of_the_old_one_in_every_spelling(
+    tmp_path, choice, profile, width
+):
+    first = "{from: spinenet-49, model.backbone.width: 0.5, model.backbone.block_repeats: 2}"
+    text = f"base: ladder\nvariants:\n  a: {first}\n  b: {{from: a, {choice}}}\n"
+    study = load_study(write(tmp_path, text))
+    tree = variant_tree(study, study.variants["b"], load_profile(profile) if profile else None)
+    backbone = from_tree(tree, origin="mine").model.backbone
+    assert (backbone.kind, backbone.depth, backbone.width) == ("resnet-fpn", 101, width)
+
+
 def test_a_profile_of_ones_own_is_checked_and_builds_on_another(tmp_path):
     (tmp_path / "big.yaml").write_text("base: embedded\nseeds: three\n")
     with pytest.raises(UserError, match="seeds: 'three' must be a number"):
@@ -446,6 +468,26 @@ def test_two_variants_of_one_recipe_are_refused_with_both_names(tmp_path, run):
         cell.variant: cell.recipe for cell in cells(load_study(file), paper, without_data=True)
     }
     assert [large[v].data.transform.side for v in ("spinenet-49", "mine")] == [640, 896]
+
+
+def test_masks_are_part_of_the_identity_of_what_learns_them(coco_folder, tmp_path):
+    names = [coco_folder / f"annotations/instances_{split}.json" for split in ("train", "val")]
+    bodies = {path.name: json.loads(path.read_text()) for path in names}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").symlink_to(coco_folder / "images")
+
+    def ids(study: str, height: int) -> set[str]:
+        for name, body in bodies.items():
+            for one in body["annotations"]:
+                x, y, side, _ = one["bbox"]
+                one["segmentation"] = [[x, y, x + side, y, x + side, y + height]]
+            (tmp_path / "annotations" / name).write_text(json.dumps(body))
+        source = CocoFolderConfig(root=str(tmp_path))
+        selection = Selection(load_profile("smoke"), seeds=1, source=source)
+        return {cell.run_id for cell in cells(load_study(study), selection)}
+
+    assert ids("two_stage", 9).isdisjoint(ids("two_stage", 12))
+    assert ids("ladder", 9) == ids("ladder", 12)
 
 
 def test_a_protocol_acts_at_full_size_and_yields_to_what_a_variant_states(tmp_path):

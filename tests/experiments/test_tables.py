@@ -123,6 +123,11 @@ def test_latex_has_the_tables_with_its_special_characters_escaped(ladder, tmp_pa
         assert {line.replace(r"\&", "").count("&") for line in lines} == {len(columns) - 1}
 
 
+def test_a_bar_in_a_cell_ends_no_cell_of_markdown():
+    rows = tables.markdown(["a|b", "c"], [["d", "e|f"]]).splitlines()
+    assert rows == ["| a\\|b | c |", "| --- | ---: |", "| d | e\\|f |"]
+
+
 def test_a_changed_batch_is_labelled_and_its_rate_scaled(tmp_path, run):
     changes = {"train.batch_size": 4}
     study, grid = grid_of("ladder", 1, **changes)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import load_file
@@ -23,6 +26,7 @@ from experiments.runtime import Runtime
 from experiments.single import compose_recipe, evaluate_weights, train_one
 from experiments.store import Store, read_result
 from experiments.training import train
+from experiments.weights import read_weights
 
 QUIET = Runtime(accelerator="cpu", wandb="disabled")
 
@@ -238,6 +242,23 @@ def test_weights_are_not_evaluated_on_other_classes(tiny_recipe, coco_folder, tm
         (other / "annotations" / f"instances_{split}.json").write_text(text.replace("red", "blue"))
     with pytest.raises(UserError, match=r"differ in .*blue.*same categories"):
         evaluate_weights(tmp_path / "a", f"coco:{other}", None, 4)
+
+
+def test_weights_are_evaluated_on_a_validation_split_by_itself(
+    weights_file, classifier_file, coco_folder, tmp_path
+):
+    boxes, classes = tmp_path / "boxes", tmp_path / "classes"
+    shutil.copytree(coco_folder, boxes)
+    (boxes / "annotations/instances_train.json").unlink()
+    rng = np.random.default_rng(0)
+    for label in read_weights(classifier_file).labels.values():
+        folder = classes / "val" / label.name
+        folder.mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / "a.png")
+    for file, data in ((weights_file, f"coco:{boxes}"), (classifier_file, f"folder:{classes}")):
+        _, written = evaluate_weights(file, data, tmp_path / "eval", 4)
+        scores = json.loads((written / "scores.json").read_text())
+        assert len(scores["data"]["fingerprint"]) == 64
 
 
 def test_building_from_a_recipe_uses_its_seed(tiny_recipe):
