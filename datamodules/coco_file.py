@@ -296,7 +296,7 @@ def _row(
 
 
 def _is_crowd(file: Path, entry: dict[str, Any], value: Any) -> bool:
-    if isinstance(value, bool | int | float) and value in (0, 1):
+    if isinstance(value, bool | int | float | None) and value in (0, 1, None):
         return bool(value)
     raise DataError(
         f"{file}: annotation {entry['id']} has iscrowd {reprlib.repr(value)}; write 1 for a crowd, "

@@ -102,8 +102,8 @@ def contest_caption(contest: Contest) -> str:
         )
     return (
         f"AP of the chosen network after so many samples in the space `{config.space}`: {over}, "
-        "each with its own cut of the one table in halves. Rewards are by a model of one half, AP "
-        "by one of the other half. Of a network of this space in the half that it has not seen "
+        "each with a model of its own. Rewards are by a model of one half of the table, AP by one "
+        "of the other half. Of a network of this space in the half that it has not seen "
         f"({facts['networks']} in both) a model is off by {facts['rmse']:.2f} AP (root mean "
         f"square); Kendall's rank correlation is {facts['kendall']:.2f}, and "
         f"{float(facts['explained']):.0%} of the variance are explained. Of the third that it "
