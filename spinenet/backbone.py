@@ -34,7 +34,7 @@ class SpineNet(nn.Module):
 
     def __init__(self, config: SpineNetConfig, layers: LayerConfig) -> None:
         super().__init__()
-        self.genotype = config.genotype
+        self.genotype, self.flavor = config.genotype, layers.flavor
         self.nodes, self.merged = config.genotype.nodes, config.genotype.merged()
         self.outputs = config.genotype.outputs
         self.live = _needed_for(self.outputs.values(), self.nodes, self.merged)
