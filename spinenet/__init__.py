@@ -6,7 +6,7 @@ registry has the paper's models (`spinenet.timm_registry`).
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -16,15 +16,16 @@ REGISTRY = "spinenet.timm_registry"
 
 
 class _TimmFinder:
-    """Lets the other finders find timm, once, and has its registry filled when timm has run."""
+    """Lets the finders behind it find timm, and has its registry filled when timm has run."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if name != "timm":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        specs = (finder.find_spec(name, path, target) for finder in behind)
+        spec = next(filter(None, specs), None)
         if spec is None or spec.loader is None:
             return spec
         run = spec.loader.exec_module
@@ -32,6 +33,7 @@ class _TimmFinder:
         def run_and_register(module: ModuleType) -> None:
             run(module)
             importlib.import_module(REGISTRY)
+            sys.meta_path.remove(self)
 
         spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
         return spec

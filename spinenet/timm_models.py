@@ -75,16 +75,16 @@ class TimmSpineNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps of the levels at `indices` (0 is P3), alone or after the last one (timm's
-        protocol). The coarsest level is computed with the others, so `stop_early` changes nothing,
-        and the maps are normalised already.
+        """The maps of the levels at `indices` (0 is the finest), alone or after what
+        `forward_features` gives (timm's protocol). All levels are computed together, so
+        `stop_early` changes nothing, and the maps are normalised already.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt {output_fmt!r} is not supported; use NCHW")
         taken, _ = feature_take_indices(len(self.levels), indices)
         features = self.backbone(x)
         maps = [features[self.levels[i]] for i in taken]
-        return maps if intermediates_only else (features[max(features)], maps)
+        return maps if intermediates_only else (merge_levels(features), maps)
 
     def prune_intermediate_layers(
         self,
@@ -93,13 +93,17 @@ class TimmSpineNet(nn.Module):
         prune_head: bool = True,
     ) -> list[int]:
         """Give up the levels not at `indices`, the blocks that only they depend on, and the
-        classifier. Returns the indices, counted from the finest level.
+        classifier, which without `prune_head` stays where all levels do. Returns the places of the
+        kept levels among those that are left, in the order of `indices`.
         """
         taken, _ = feature_take_indices(len(self.levels), indices)
-        self.backbone.keep([self.levels[i] for i in taken])
-        if prune_head:
+        kept = sorted(set(taken))
+        if prune_head or len(kept) < len(self.levels):
             self.reset_classifier(0)
-        return taken
+        self.levels = [self.levels[i] for i in kept]
+        self.feature_info = [self.feature_info[i] for i in kept]
+        self.backbone.keep(self.levels)
+        return [kept.index(i) for i in taken]
 
     def get_classifier(self) -> nn.Module:
         """The last layer."""

@@ -15,6 +15,14 @@ from spinenet.complexity import complexity
 from spinenet.timm_models import LAYERS, MOBILE_LAYERS, TimmSpineNet
 from spinenet.timm_registry import NAMES
 
+# A dependency of timm's that cannot be imported at first.
+FAILING_FIRST = """import spinenet
+sys.modules['torchvision'] = None
+try:
+    import timm
+except ImportError:
+    del sys.modules['torchvision']
+import timm"""
 TINY = {"width": 0.0625, "endpoint_filters": 8}
 
 
@@ -116,6 +124,28 @@ def test_pooling_then_the_linear_layer_is_the_whole_head():
     assert torch.allclose(pooled, sum(levels) / 5, atol=1e-5)  # at 64 pixels every size divides
 
 
+def test_intermediate_features_come_after_those_that_the_head_takes():
+    model = timm.create_model("spinenet49", num_classes=4, **TINY).eval()
+    with torch.no_grad():
+        features, levels = model.forward_intermediates(images())
+        assert torch.equal(features, model.forward_features(images()))
+        assert torch.equal(model.forward_head(features), model(images()))
+    assert [f.shape[-1] for f in levels] == [8, 4, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("indices", "places"), [([0, 1], [0, 1]), ([3, 1], [1, 0]), (2, [0, 1])])
+def test_a_pruned_model_has_the_levels_that_are_left(indices: int | list[int], places: list[int]):
+    model = timm.create_model("spinenet49", **TINY).eval()
+    with torch.no_grad():
+        wanted = model.forward_intermediates(images(), indices, intermediates_only=True)
+        assert model.prune_intermediate_layers(indices, prune_head=False) == places
+        features, levels = model.forward_intermediates(images())
+        assert torch.equal(features, model.forward_features(images()))
+    assert all(torch.equal(levels[i], f) for i, f in zip(places, wanted, strict=True))
+    assert [f.shape[-1] for f in levels] == [-(-64 // i["reduction"]) for i in model.feature_info]
+    assert model.num_classes == 0  # the mean of other levels is nothing to the old classifier
+
+
 def test_timms_own_arguments_are_heeded():
     model = timm.create_model("spinenet49", in_chans=5, drop_rate=0.5, drop_path_rate=0.2, **TINY)
     assert model(images(channels=5)).shape == (2, 1000)
@@ -170,9 +200,14 @@ def test_importing_the_package_alone_stays_light():
 
 @pytest.mark.parametrize(
     "imports",
-    ["import timm, spinenet", "import spinenet.backbone, timm"],  # the second imports timm itself
+    [
+        "import timm, spinenet",
+        "import spinenet.backbone, timm",  # the first imports timm itself
+        "import importlib.util, spinenet; importlib.util.find_spec('timm'); import timm",
+        FAILING_FIRST,
+    ],
 )
-def test_timm_knows_the_models_in_either_order_of_import(imports: str):
+def test_timm_knows_the_models_in_any_order_of_import(imports: str):
     code = (
         f"import sys, warnings; warnings.simplefilter('error', UserWarning); {imports}\n"
         "names = timm.list_models('spinenet*')\n"
