@@ -12,7 +12,7 @@ Nodes from which no output can be reached are not built, as in the Model Garden.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import cast
 
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class SpineNet(nn.Module):
         self.genotype, self.flavor = config.genotype, layers.flavor
         self.nodes, self.merged = config.genotype.nodes, config.genotype.merged()
         self.outputs = config.genotype.outputs
-        self.live = _needed_for(self.outputs.values(), self.nodes, self.merged)
+        self.live = self.genotype.built(self.outputs.values())
         self.channels = dict.fromkeys(config.genotype.outputs, config.endpoint_filters)
 
         self.stem = _stem(config, layers)
@@ -106,7 +106,7 @@ class SpineNet(nn.Module):
         """Give up the endpoints at other levels, and the nodes that only they depend on."""
         self.outputs = {level: i for level, i in self.outputs.items() if level in levels}
         self.channels = {level: c for level, c in self.channels.items() if level in levels}
-        self.live = _needed_for(self.outputs.values(), self.nodes, self.merged)
+        self.live = self.genotype.built(self.outputs.values())
         for by_node in (self.blocks, self.resample, self.fuse):
             for key in by_node.keys() - set(map(str, self.live)):
                 del by_node[key]
@@ -178,14 +178,3 @@ def _edge(
         outputs=_channels(node, config),
         halvings=node.level - parent.level,
     )
-
-
-def _needed_for(
-    outputs: Iterable[int], nodes: tuple[BlockSpec, ...], merged: dict[int, tuple[int, ...]]
-) -> list[int]:
-    """Indices, in order, of the nodes that some of `outputs` depends on."""
-    needed = set(outputs)
-    for index in reversed(range(len(nodes))):
-        if index in needed:
-            needed.update(nodes[index].parents, merged.get(index, ()))
-    return sorted(needed)
