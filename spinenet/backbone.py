@@ -103,7 +103,13 @@ class SpineNet(nn.Module):
         return {level: self.endpoints[str(level)](features[i]) for level, i in self.outputs.items()}
 
     def keep(self, levels: Collection[int]) -> None:
-        """Give up the endpoints at other levels, and the nodes that only they depend on."""
+        """Give up the endpoints at other levels, and the nodes that only they depend on.
+
+        Raises ValueError for a level that is none of the outputs', or for no level at all.
+        """
+        if not levels or not set(levels) <= self.outputs.keys():
+            known = ", ".join(map(str, self.outputs))
+            raise ValueError(f"levels {list(levels)} must be some of this network's: {known}")
         self.outputs = {level: i for level, i in self.outputs.items() if level in levels}
         self.channels = {level: c for level, c in self.channels.items() if level in levels}
         self.live = self.genotype.built(self.outputs.values())
