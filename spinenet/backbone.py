@@ -132,14 +132,16 @@ class SpineNet(nn.Module):
 
 
 def _stem(config: SpineNetConfig, layers: LayerConfig) -> nn.Module:
-    """(B, 3, H, W) → (B, stem filters, H / 4, W / 4), or H / 2, W / 2 in a mobile network."""
+    """(B, 3, H, W) → (B, stem filters, ceil(H / 4), ceil(W / 4)), or halves in a mobile network."""
     if config.genotype.is_mobile:
         return layers.conv_norm_act(3, _stem_filters(config), 3, stride=2)
     return Stem(layers.conv(3, STEM_FILTERS, 7, stride=2), layers.norm(STEM_FILTERS), layers.act())
 
 
 class Stem(ConvNormAct):
-    """7x7 convolution, norm, activation, 3x3 max-pool: (B, 3, H, W) → (B, 64, H / 4, W / 4)."""
+    """7x7 convolution, norm, activation, 3x3 max-pool: (B, 3, H, W) → (B, 64, ceil(H / 4),
+    ceil(W / 4)).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return max_pool_same(super().forward(x), 3, 2)
