@@ -21,15 +21,17 @@ from spinenet.backbone import SpineNet
 from spinenet.resnet import ResNet, ResNetFPN
 
 
-def recompute_blocks(backbone: nn.Module) -> int:
-    """Make each block of a backbone recompute its activations in the backward pass; how many there
-    are.
+def recompute_blocks(backbone: nn.Module, *, enable: bool = True) -> int:
+    """Make each block of a backbone recompute its activations in the backward pass, or without
+    `enable` keep them again; how many blocks there are.
 
     Raises TypeError for a backbone that is none of this package's.
     """
     found = list(_blocks(backbone))
     for block in found:
-        block.forward = partial(_recomputed, block, block.forward)
+        block.__dict__.pop("forward", None)  # of an earlier call
+        if enable:
+            block.forward = partial(_recomputed, block, block.forward)
     return len(found)
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from timm.models import group_parameters
 
 from spinenet import zoo
 from spinenet.backbone import SpineNet, SpineNetConfig
 from spinenet.classification import ClassifierConfig, build_classifier
 from spinenet.complexity import complexity
+from spinenet.genotype import load
 from spinenet.timm_models import LAYERS, MOBILE_LAYERS, TimmSpineNet
 from spinenet.timm_registry import NAMES
 
@@ -155,6 +157,42 @@ def test_timms_own_arguments_are_heeded():
     assert model.default_cfg["classifier"] in dict(model.named_modules())
 
 
+def test_the_names_of_timms_training_script_are_heeded():
+    model = timm.create_model(
+        "spinenet49",
+        genotype="r0-sp53",
+        global_pool="avg",
+        drop_block_rate=0.1,
+        bn_eps=0.25,
+        bn_momentum=0.5,
+        **TINY,
+    )
+    assert model.backbone.genotype == load("r0-sp53")
+    norm = model.backbone.stem.norm
+    assert (norm.eps, norm.momentum) == (0.25, 0.5)
+    assert model.backbone.blocks["2"][0].drop.drop_prob == 0.1
+
+
+def test_activations_can_be_recomputed_and_kept_again():
+    model = timm.create_model("spinenet49", num_classes=2, **TINY)
+    blocks = [m for group in model.backbone.blocks.values() for m in group]
+    for enable, recomputed in [(True, True), (True, True), (False, False)]:
+        model.set_grad_checkpointing(enable)
+        assert ["forward" in vars(block) for block in blocks] == [recomputed] * len(blocks)
+        model(images()).sum().backward()
+
+
+def test_parameters_are_grouped_from_the_stem_to_the_classifier():
+    model = timm.create_model("spinenet49", **TINY)
+    groups = list(group_parameters(model, model.group_matcher()).values())
+    assert len(groups) == 1 + 17 + 1  # stem, nodes, classifier
+    assert {name for group in groups for name in group} == dict(model.named_parameters()).keys()
+    firsts = [group[0] for group in groups]
+    assert firsts[0].startswith("backbone.stem.")
+    assert [".5." in name for name in groups[6]] == [True] * len(groups[6])
+    assert firsts[-1].startswith("linear.")
+
+
 @pytest.mark.parametrize("flavor", ["tf1", "tf2"])
 def test_more_channels_leave_the_padding_of_the_stem(flavor: str):
     three, four = (
@@ -174,7 +212,9 @@ def test_more_channels_leave_the_padding_of_the_stem(flavor: str):
         ({"widht": 0.5}, TypeError, "widht"),
         ({"flavor": "tf3"}, ValueError, "known: tf1, tf2"),
         ({"pretrained": True, **TINY}, RuntimeError, "No pretrained weights"),
-        ({"global_pool": "max", **TINY}, TypeError, "global_pool"),
+        ({"global_pool": "max", **TINY}, ValueError, "use avg"),
+        ({"kind": "resnet", **TINY}, TypeError, "kind"),
+        ({"genotype": "spinenet49"}, ValueError, "did you mean 'spinenet-49'"),
     ],
 )
 def test_what_is_not_there_is_refused(arguments: dict, error: type[Exception], named: str):
