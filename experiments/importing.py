@@ -65,7 +65,7 @@ def import_weights(
         bundle = Bundle(checkpoint)
         recipe = describe(name, code_base(bundle), task, said)
         network = build(recipe, max(labels) + 1)
-        loaded = load(bundle, network, recipe.model.layers.flavor, averaged=averaged)
+        loaded = load(bundle, network, averaged=averaged)
     except CheckpointError as error:
         raise UserError(str(error)) from None
     path.parent.mkdir(parents=True, exist_ok=True)

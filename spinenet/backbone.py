@@ -12,7 +12,7 @@ Nodes from which no output can be reached are not built, as in the Model Garden.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import cast
 
 from torch import Tensor, nn
@@ -34,10 +34,10 @@ class SpineNet(nn.Module):
 
     def __init__(self, config: SpineNetConfig, layers: LayerConfig) -> None:
         super().__init__()
-        self.genotype = config.genotype
+        self.genotype, self.flavor = config.genotype, layers.flavor
         self.nodes, self.merged = config.genotype.nodes, config.genotype.merged()
         self.outputs = config.genotype.outputs
-        self.live = _needed_for(self.outputs.values(), self.nodes, self.merged)
+        self.live = self.genotype.built(self.outputs.values())
         self.channels = dict.fromkeys(config.genotype.outputs, config.endpoint_filters)
 
         self.stem = _stem(config, layers)
@@ -103,10 +103,16 @@ class SpineNet(nn.Module):
         return {level: self.endpoints[str(level)](features[i]) for level, i in self.outputs.items()}
 
     def keep(self, levels: Collection[int]) -> None:
-        """Give up the endpoints at other levels, and the nodes that only they depend on."""
+        """Give up the endpoints at other levels, and the nodes that only they depend on.
+
+        Raises ValueError for a level that is none of the outputs', or for no level at all.
+        """
+        if not levels or not set(levels) <= self.outputs.keys():
+            known = ", ".join(map(str, self.outputs))
+            raise ValueError(f"levels {list(levels)} must be some of this network's: {known}")
         self.outputs = {level: i for level, i in self.outputs.items() if level in levels}
         self.channels = {level: c for level, c in self.channels.items() if level in levels}
-        self.live = _needed_for(self.outputs.values(), self.nodes, self.merged)
+        self.live = self.genotype.built(self.outputs.values())
         for by_node in (self.blocks, self.resample, self.fuse):
             for key in by_node.keys() - set(map(str, self.live)):
                 del by_node[key]
@@ -126,14 +132,16 @@ class SpineNet(nn.Module):
 
 
 def _stem(config: SpineNetConfig, layers: LayerConfig) -> nn.Module:
-    """(B, 3, H, W) → (B, stem filters, H / 4, W / 4), or H / 2, W / 2 in a mobile network."""
+    """(B, 3, H, W) → (B, stem filters, ceil(H / 4), ceil(W / 4)), or halves in a mobile network."""
     if config.genotype.is_mobile:
         return layers.conv_norm_act(3, _stem_filters(config), 3, stride=2)
     return Stem(layers.conv(3, STEM_FILTERS, 7, stride=2), layers.norm(STEM_FILTERS), layers.act())
 
 
 class Stem(ConvNormAct):
-    """7x7 convolution, norm, activation, 3x3 max-pool: (B, 3, H, W) → (B, 64, H / 4, W / 4)."""
+    """7x7 convolution, norm, activation, 3x3 max-pool: (B, 3, H, W) → (B, 64, ceil(H / 4),
+    ceil(W / 4)).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return max_pool_same(super().forward(x), 3, 2)
@@ -178,14 +186,3 @@ def _edge(
         outputs=_channels(node, config),
         halvings=node.level - parent.level,
     )
-
-
-def _needed_for(
-    outputs: Iterable[int], nodes: tuple[BlockSpec, ...], merged: dict[int, tuple[int, ...]]
-) -> list[int]:
-    """Indices, in order, of the nodes that some of `outputs` depends on."""
-    needed = set(outputs)
-    for index in reversed(range(len(nodes))):
-        if index in needed:
-            needed.update(nodes[index].parents, merged.get(index, ()))
-    return sorted(needed)

@@ -22,7 +22,9 @@ SQUEEZE = 0.2  # of the channels before the expansion
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut: (B, C_in, H, W) → (B, width, H / stride, W / stride)."""
+    """Two 3x3 convolutions and a shortcut: (B, C_in, H, W) → (B, width, ceil(H / stride),
+    ceil(W / stride)).
+    """
 
     def __init__(
         self,
@@ -48,8 +50,8 @@ class Residual(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions beside a shortcut: (B, C_in, H, W) → (B, 4 * width, H / stride, W
-    / stride).
+    """1x1, 3x3, 1x1 convolutions beside a shortcut: (B, C_in, H, W) → (B, 4 * width,
+    ceil(H / stride), ceil(W / stride)).
     """
 
     def __init__(

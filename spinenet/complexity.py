@@ -27,8 +27,8 @@ INITIALISERS = {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_}  # 
 SHAPE_KEEPING: tuple[type[nn.Module], ...] = (_BatchNorm, *ACTIVATIONS.values())
 
 
-def complexity(model: nn.Module, side: int | tuple[int, int]) -> Complexity:
-    """Count `model` on one picture of `side` pixels (square, or height and width).
+def complexity(model: nn.Module, side: int | tuple[int, int], *, channels: int = 3) -> Complexity:
+    """Count `model` on one picture of `side` pixels (square, or height and width) and `channels`.
 
     A network built on the meta device is counted as it is, any other through a copy.
     """
@@ -37,7 +37,7 @@ def complexity(model: nn.Module, side: int | tuple[int, int]) -> Complexity:
     twin = model if on_meta else copy.deepcopy(model).to("meta")
     on_the_way = torch.device("meta")  # what the network makes there, such as anchors
     with _evaluating_shapes_only(twin), _counting(twin) as macs, torch.no_grad(), on_the_way:
-        twin(torch.empty(1, 3, height, width))
+        twin(torch.empty(1, channels, height, width))
     by_module: dict[str, float] = defaultdict(float)
     for name, count in macs.items():
         parts = name.split(".")
@@ -96,7 +96,7 @@ def _evaluating_shapes_only(model: nn.Module) -> Iterator[None]:
     """Evaluation mode in which norms and activations pass their input on: they add nothing, and on
     meta tensors take longest.
     """
-    was_training = model.training
+    before = [(m, m.training) for m in model.modules()]
     idle: list[Any] = [m for m in model.modules() if isinstance(m, SHAPE_KEEPING)]
     for module in idle:
         module.forward = _unchanged
@@ -106,7 +106,8 @@ def _evaluating_shapes_only(model: nn.Module) -> Iterator[None]:
     finally:
         for module in idle:
             del module.forward
-        model.train(was_training)
+        for module, was_training in before:
+            module.training = was_training
 
 
 def _unchanged(x: Tensor) -> Tensor:

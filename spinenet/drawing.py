@@ -72,7 +72,7 @@ class Panel:
 
 def draw(genotype: Genotype) -> Figure:
     """The architecture as a figure; dead blocks and the edges into them are pale."""
-    dead = _dead(genotype)
+    dead = frozenset(range(len(genotype.nodes))) - set(genotype.built())
     into = frozenset(edge for edge in edges(genotype) if edge[1] in dead)
     return _figure([Panel(genotype, dead, into)], pale="no output depends on it")
 
@@ -102,15 +102,6 @@ def save(figure: Figure, path: str | Path) -> None:
         )
     with mpl.rc_context({"svg.hashsalt": "spinenet", "svg.fonttype": "path"}):
         figure.savefig(path, dpi=200, transparent=True, metadata=dict.fromkeys(unsaid))
-
-
-def _dead(genotype: Genotype) -> frozenset[int]:
-    """Blocks that no output depends on."""
-    live = set(genotype.outputs.values())
-    for parent, child in sorted(edges(genotype), key=lambda e: -e[1]):
-        if child in live:
-            live.add(parent)
-    return frozenset(range(len(genotype.nodes))) - live
 
 
 def _figure(panels: Sequence[Panel], *, pale: str) -> Figure:

@@ -13,12 +13,12 @@ is 2.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -60,6 +60,28 @@ class BlockSpec:
     parents: tuple[int, ...]
     is_output: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parents", tuple(self.parents))
+
+
+class Widths(dict[int, int]):
+    """Inner width per level. It cannot be changed, so that genotypes can be shared and hashed."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(
+            "a genotype's widths cannot be changed; make another genotype: "
+            "dataclasses.replace(genotype, widths={...})"
+        )
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[Widths], tuple[dict[int, int]]]:
+        return Widths, (dict(self),)
+
 
 @dataclass(frozen=True)
 class Genotype:
@@ -70,7 +92,8 @@ class Genotype:
     reads. `name` and `source` are for people: two genotypes with the same `content()` are the same
     network.
 
-    Raises GenotypeError when the description is not a network.
+    Lists are taken for tuples, and any mapping for `widths`, which is kept as `Widths`. Raises
+    GenotypeError when the description is not a network.
     """
 
     name: str
@@ -82,6 +105,9 @@ class Genotype:
     merge_orphans: bool = True
 
     def __post_init__(self) -> None:
+        _check_fields(self.stem, self.widths, self.blocks)
+        for name, kept in (("stem", tuple), ("blocks", tuple), ("widths", Widths)):
+            object.__setattr__(self, name, kept(getattr(self, name)))
         _validate(self)
 
     @property
@@ -129,9 +155,12 @@ class Genotype:
                     has_child[j] = True
         return merged
 
-    def built(self) -> tuple[int, ...]:
-        """The blocks that some output depends on, in order; others are no part of a network."""
-        live, merged = set(self.outputs.values()), self.merged()
+    def built(self, outputs: Iterable[int] | None = None) -> tuple[int, ...]:
+        """The blocks that some output, or one of `outputs` alone, depends on, in order; others are
+        no part of a network.
+        """
+        live = set(self.outputs.values() if outputs is None else outputs)
+        merged = self.merged()
         for index, node in reversed(list(enumerate(self.nodes))):
             if index in live:
                 live.update(node.parents, merged.get(index, ()))
@@ -177,39 +206,37 @@ class Genotype:
 
 def from_mapping(data: Mapping[str, Any], *, origin: str = "genotype") -> Genotype:
     """Read a genotype from plain data; `origin` names the file or key in errors."""
+    try:
+        return _read(data, name=origin)
+    except GenotypeError as error:
+        raise GenotypeError(f"{origin}: {error}") from None
+
+
+def _read(data: Mapping[str, Any], *, name: str) -> Genotype:
+    """The genotype in plain data, called `name` where the data does not say."""
     known = [f.name for f in fields(Genotype)]
     if unknown := set(data) - set(known):
-        raise GenotypeError(
-            f"{origin}: unknown key {min(unknown, key=str)!r}; known: {', '.join(known)}"
-        )
+        raise GenotypeError(f"unknown key {min(unknown, key=str)!r}; known: {', '.join(known)}")
     missing = {"stem", "blocks"} - set(data)
     if missing:
         raise GenotypeError(
-            f"{origin}: the key {min(missing)!r} is missing; a genotype needs stem and blocks"
+            f"the key {min(missing)!r} is missing; a genotype needs stem and blocks"
         )
     widths = data.get("widths", LEVEL_WIDTHS)
     if isinstance(widths, Mapping):  # JSON has no integer keys
         widths = {int(k) if _is_level(k) else k: v for k, v in widths.items()}
-    stem_kind, merge_orphans = data.get("stem_kind", BOTTLENECK), data.get("merge_orphans", True)
-    _check_fields(data["stem"], widths, data["blocks"], origin)
-    if not isinstance(merge_orphans, bool):
-        raise GenotypeError(f"{origin}: merge_orphans {merge_orphans!r} must be true or false")
+    _check_fields(data["stem"], widths, data["blocks"])
     offset = len(data["stem"])
-    rows = tuple(
-        _read_row(row, f"{origin}: block {offset + i}") for i, row in enumerate(data["blocks"])
+    rows = tuple(_read_row(row, f"block {offset + i}") for i, row in enumerate(data["blocks"]))
+    return Genotype(
+        name=str(data.get("name", name)),
+        stem=data["stem"],
+        blocks=rows,
+        widths=widths,
+        source=str(data.get("source", "")),
+        stem_kind=str(data.get("stem_kind", BOTTLENECK)),
+        merge_orphans=data.get("merge_orphans", True),
     )
-    try:
-        return Genotype(
-            name=str(data.get("name", origin)),
-            stem=tuple(data["stem"]),
-            blocks=rows,
-            widths=dict(widths),
-            source=str(data.get("source", "")),
-            stem_kind=str(stem_kind),
-            merge_orphans=merge_orphans,
-        )
-    except GenotypeError as error:
-        raise GenotypeError(f"{origin}: {error}") from None
 
 
 def from_yaml(text: str, *, origin: str = "genotype") -> Genotype:
@@ -266,25 +293,22 @@ def _row_text(block: BlockSpec) -> str:
     return f"[{block.level}, {block.kind}, [{parents}]{', output' if block.is_output else ''}]"
 
 
-def _check_fields(stem: Any, widths: Any, blocks: Any, origin: str) -> None:
+def _check_fields(stem: Any, widths: Any, blocks: Any) -> None:
     if not isinstance(stem, list | tuple) or not all(isinstance(level, int) for level in stem):
-        raise GenotypeError(
-            f"{origin}: stem {reprlib.repr(stem)} must be a list of levels, such as [2, 2]"
-        )
+        raise GenotypeError(f"stem {reprlib.repr(stem)} must be a list of levels, such as [2, 2]")
     if not isinstance(widths, Mapping) or not all(
         isinstance(k, int) and isinstance(v, int) and 0 < v <= MOST_WIDTH for k, v in widths.items()
     ):
         raise GenotypeError(
-            f"{origin}: widths {reprlib.repr(widths)} must be a mapping of level: width, both "
+            f"widths {reprlib.repr(widths)} must be a mapping of level: width, both "
             f"positive integers, the latter at most {MOST_WIDTH}"
         )
     if not isinstance(blocks, list | tuple):
         raise GenotypeError(
-            f"{origin}: blocks {reprlib.repr(blocks)} must be a list of rows "
-            "[level, kind, [parents]]"
+            f"blocks {reprlib.repr(blocks)} must be a list of rows [level, kind, [parents]]"
         )
     if len(blocks) > MOST_BLOCKS:
-        raise GenotypeError(f"{origin}: {len(blocks)} blocks; at most {MOST_BLOCKS} can be built")
+        raise GenotypeError(f"{len(blocks)} blocks; at most {MOST_BLOCKS} can be built")
 
 
 def _read_row(row: Any, where: str) -> BlockSpec:
@@ -305,6 +329,8 @@ def _validate(genotype: Genotype) -> None:
     stem, widths, stem_kind = genotype.stem, genotype.widths, genotype.stem_kind
     if stem_kind not in STEM_START:
         raise GenotypeError(f"stem_kind {stem_kind!r} is unknown; known: {', '.join(STEM_START)}")
+    if not isinstance(genotype.merge_orphans, bool):
+        raise GenotypeError(f"merge_orphans {genotype.merge_orphans!r} must be true or false")
     start = STEM_START[stem_kind]
     if not stem or stem[0] != start or any(b not in (a, a + 1) for a, b in pairwise(stem)):
         raise GenotypeError(

@@ -11,8 +11,6 @@ Shapes: B batch, C channels, H W spatial.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,7 +58,7 @@ class SameConv2d(nn.Conv2d):
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """(before, after) of TensorFlow's SAME padding along one side of `size`."""
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
@@ -74,7 +72,8 @@ def max_pool_same(x: Tensor, kernel: int, stride: int) -> Tensor:
     if (bottom > top) != (right > left):  # ceil_mode acts on both sides at once
         x = F.pad(x, (left, right, top, bottom), value=-torch.inf)
         return F.max_pool2d(x, kernel, stride)
-    return F.max_pool2d(x, kernel, stride, padding=(top, left), ceil_mode=bottom > top)
+    is_one_sided = (bottom, right) != (top, left)  # a bool for symbolic sizes too, unlike `>`
+    return F.max_pool2d(x, kernel, stride, padding=(top, left), ceil_mode=is_one_sided)
 
 
 def init_backbone(module: nn.Module) -> None:

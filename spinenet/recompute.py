@@ -3,16 +3,17 @@ back.
 
 A step then takes about a third longer and most of its memory is free for a larger batch or picture.
 The result is the same to the bit: what chance there is in a block is drawn again alike, and norms
-take their running statistics from the first run only.
+take their running statistics from the first run only. It goes with `torch.compile`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -20,16 +21,17 @@ from spinenet.backbone import SpineNet
 from spinenet.resnet import ResNet, ResNetFPN
 
 
-def recompute_blocks(backbone: nn.Module) -> int:
-    """Make each block of a backbone recompute its activations in the backward pass; how many there
-    are.
+def recompute_blocks(backbone: nn.Module, *, enable: bool = True) -> int:
+    """Make each block of a backbone recompute its activations in the backward pass, or without
+    `enable` keep them again; how many blocks there are.
 
     Raises TypeError for a backbone that is none of this package's.
     """
     found = list(_blocks(backbone))
     for block in found:
-        contexts = partial(_first_and_second_run, block)
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
+        block.__dict__.pop("forward", None)  # of an earlier call
+        if enable:
+            block.forward = partial(_recomputed, block, block.forward)
     return len(found)
 
 
@@ -46,6 +48,15 @@ def _blocks(backbone: nn.Module) -> Iterator[nn.Module]:
             f"{type(backbone).__name__} is no backbone of this package; give a SpineNet, ResNet or "
             "ResNetFPN"
         )
+
+
+def _recomputed(block: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    if (
+        torch.compiler.is_compiling()
+    ):  # the graph updates statistics once, and takes no such context
+        return checkpoint(run, x, use_reentrant=False)
+    contexts = partial(_first_and_second_run, block)
+    return checkpoint(run, x, use_reentrant=False, context_fn=contexts)
 
 
 def _first_and_second_run(

@@ -26,6 +26,7 @@ class ResNet(nn.Module):
 
     def __init__(self, config: ResNetConfig, layers: LayerConfig) -> None:
         super().__init__()
+        self.flavor = layers.flavor
         self.body = timm_resnet(layers, depth=config.depth, width=config.width)
         self.channels = {5: self.body.feature_info.channels()[-1]}
         init_backbone(self)
@@ -43,6 +44,7 @@ class ResNetFPN(nn.Module):
 
     def __init__(self, config: ResNetFPNConfig, layers: LayerConfig) -> None:
         super().__init__()
+        self.flavor = layers.flavor
         self.body = timm_resnet(layers, depth=config.depth, width=config.width)
         inputs = self.body.feature_info.channels()
         self.spp = SPP(layers, channels=inputs[-1]) if config.spp else nn.Identity()

@@ -1,6 +1,7 @@
 """A SpineNet as timm builds and uses its models: what `spinenet.timm_registry` names.
 
-The classifier's state is that of `spinenet.classification.Classifier`.
+The classifier's state is that of `spinenet.classification.Classifier`. It cannot be scripted, since
+its maps are looked up by level: use `torch.export`, or `torch.compile`.
 
 Shapes: B batch, C channels, K classes, H W spatial.
 """
@@ -14,21 +15,30 @@ from timm.models import build_model_with_cfg
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from spinenet import genotype as genotypes
 from spinenet import zoo
 from spinenet.backbone import SpineNet
 from spinenet.classification import merge_levels
 from spinenet.config import ClassifierConfig, LayerConfig, SpineNetConfig
 from spinenet.layers import init_backbone
+from spinenet.recompute import recompute_blocks
 
 LAYERS = ClassifierConfig().layers
 MOBILE_LAYERS = replace(LAYERS, activation="swish")  # as all mobile networks of the paper
+# timm's names of what LayerConfig calls otherwise.
+OURS = {
+    "drop_path_rate": "stochastic_depth",
+    "drop_block_rate": "drop_block",
+    "bn_eps": "bn_epsilon",
+}
 
 
 class TimmSpineNet(nn.Module):
     """A SpineNet with what timm expects of a model; the head is the paper's (section 4.2): the mean
     of all levels, pooled, through one linear layer.
 
-    forward: (B, in_chans, H, W) → (B, K), or (B, C) where `num_classes` is 0.
+    forward: (B, in_chans, H, W) → (B, K), or (B, C) where `num_classes` is 0. Raises ValueError
+    for a `global_pool` other than avg.
     """
 
     def __init__(
@@ -39,6 +49,7 @@ class TimmSpineNet(nn.Module):
         num_classes: int = 1000,
         in_chans: int = 3,
         drop_rate: float = 0.0,
+        global_pool: str = "avg",
     ) -> None:
         super().__init__()
         self.backbone = SpineNet(cfg, layers)
@@ -52,13 +63,13 @@ class TimmSpineNet(nn.Module):
             for level, channels in self.backbone.channels.items()
         ]
         self.dropout = nn.Dropout(drop_rate)
-        self.reset_classifier(num_classes)
+        self.reset_classifier(num_classes, global_pool)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) → (B, C, H / 8, W / 8): the mean of all levels."""
+        """(B, in_chans, H, W) → (B, C, ceil(H / 8), ceil(W / 8)): the mean of all levels."""
         return merge_levels(self.backbone(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -75,16 +86,16 @@ class TimmSpineNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps of the levels at `indices` (0 is P3), alone or after the last one (timm's
-        protocol). The coarsest level is computed with the others, so `stop_early` changes nothing,
-        and the maps are normalised already.
+        """The maps of the levels at `indices` (0 is the finest), alone or after what
+        `forward_features` gives (timm's protocol). All levels are computed together, so
+        `stop_early` changes nothing, and the maps are normalised already.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt {output_fmt!r} is not supported; use NCHW")
         taken, _ = feature_take_indices(len(self.levels), indices)
         features = self.backbone(x)
         maps = [features[self.levels[i]] for i in taken]
-        return maps if intermediates_only else (features[max(features)], maps)
+        return maps if intermediates_only else (merge_levels(features), maps)
 
     def prune_intermediate_layers(
         self,
@@ -93,13 +104,34 @@ class TimmSpineNet(nn.Module):
         prune_head: bool = True,
     ) -> list[int]:
         """Give up the levels not at `indices`, the blocks that only they depend on, and the
-        classifier. Returns the indices, counted from the finest level.
+        classifier, which without `prune_head` stays where all levels do. Returns the places of the
+        kept levels among those that are left, in the order of `indices`.
         """
         taken, _ = feature_take_indices(len(self.levels), indices)
-        self.backbone.keep([self.levels[i] for i in taken])
-        if prune_head:
+        kept = sorted(set(taken))
+        if prune_head or len(kept) < len(self.levels):
             self.reset_classifier(0)
-        return taken
+        self.levels = [self.levels[i] for i in kept]
+        self.feature_info = [self.feature_info[i] for i in kept]
+        self.backbone.keep(self.levels)
+        return [kept.index(i) for i in taken]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations, or stop."""
+        recompute_blocks(self.backbone, enable=enable)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns by which timm groups parameters from the stem on, for learning rates by layer: a
+        group per node with its edges, in order of computation, the endpoints in the last node's.
+        `coarse` changes nothing.
+        """
+        return {
+            "stem": r"^backbone\.stem",
+            "blocks": [
+                (r"^backbone\.(?:blocks|resample|fuse)\.(\d+)", None),
+                (r"^backbone\.endpoints", (99999,)),  # timm's sign for: with the last block
+            ],
+        }
 
     def get_classifier(self) -> nn.Module:
         """The last layer."""
@@ -127,8 +159,9 @@ def _with_inputs(conv: nn.Conv2d, inputs: int) -> nn.Conv2d:
 def build(name: str, zoo_name: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
     """timm's model `name`, which is the zoo's `zoo_name`, with the arguments given to timm."""
     backbone = zoo.model(zoo_name).backbone
-    if "drop_path_rate" in kwargs:
-        kwargs["stochastic_depth"] = kwargs.pop("drop_path_rate")
+    kwargs = {OURS.get(name, name): value for name, value in kwargs.items()}
+    if isinstance(kwargs.get("genotype"), str):
+        kwargs["genotype"] = genotypes.load(kwargs["genotype"])
     model: nn.Module = build_model_with_cfg(
         TimmSpineNet,
         name,
@@ -142,6 +175,7 @@ def build(name: str, zoo_name: str, pretrained: bool, kwargs: dict[str, Any]) ->
 
 
 def _override(config: Any, kwargs: dict[str, Any]) -> Any:
-    """`config` with its fields among `kwargs`, which are taken out of them."""
-    own = {f.name: kwargs.pop(f.name) for f in fields(config) if f.name in kwargs}
+    """`config` with its fields but its kind among `kwargs`, which are taken out of them."""
+    names = {f.name for f in fields(config)} - {"kind"}
+    own = {name: kwargs.pop(name) for name in names & kwargs.keys()}
     return replace(config, **own)

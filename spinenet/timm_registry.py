@@ -9,8 +9,9 @@
 nothing of spinenet itself: timm is also what spinenet's own modules import.
 
 Beside timm's own arguments (`num_classes`, `in_chans`, `drop_rate`, `drop_path_rate`,
-`out_indices`), every field of SpineNetConfig and LayerConfig may be given, such as `width=0.25` or
-`flavor="tf2"`. There are no pretrained weights.
+`drop_block_rate`, `bn_eps`, `global_pool="avg"`, `out_indices`), every field of SpineNetConfig and
+LayerConfig may be given, such as `width=0.25`, `flavor="tf2"` or a genotype, also by name. There
+are no pretrained weights.
 """
 
 from __future__ import annotations

@@ -201,7 +201,9 @@ def worth_rows(found: Worth) -> list[list[str]]:
         ]
     rows += _correlation("rank correlation with another seed", "Kendall", found.between_seeds)
     rows += _correlation("rank correlation with the longer training", "Kendall", found.kendall)
-    rows += _correlation("the same, of the better half by the proxy", "Kendall", found.kendall_better)
+    rows += _correlation(
+        "the same, of the better half by the proxy", "Kendall", found.kendall_better
+    )
     rows += _correlation("rank correlation with the longer training", "Spearman", found.spearman)
     rows += _correlation("rank correlation with multiply-adds", "Kendall", found.with_macs)
     if found.overlap is not None:

@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from spinenet.backbone import SpineNet
 from spinenet.checkpoints import tf1, tf2
 from spinenet.checkpoints.bundle import Bundle
 from spinenet.checkpoints.errors import CheckpointError
 from spinenet.checkpoints.object_graph import AVERAGE, GRAPH
 from spinenet.checkpoints.official import Variable, layers, variables
 from spinenet.config import Flavor
+from spinenet.resnet import ResNet, ResNetFPN
 
 CODE_BASES: dict[Flavor, ModuleType] = {"tf1": tf1, "tf2": tf2}
 LISTED = 3
@@ -53,12 +55,15 @@ def official_variables(network: nn.Module, flavor: Flavor) -> list[Variable]:
     return table
 
 
-def load(bundle: Bundle, network: nn.Module, flavor: Flavor, *, averaged: bool = True) -> Loaded:
+def load(bundle: Bundle, network: nn.Module, *, averaged: bool = True) -> Loaded:
     """Load an official checkpoint's weights into `network`, moving averages where it has them.
 
-    `flavor` is the one that the network was built with. Raises CheckpointError when it is not the
-    checkpoint's, or when the checkpoint is of another network, and names what differs.
+    Raises CheckpointError when the network's flavour is not the checkpoint's, or when the
+    checkpoint is of another network, and names what differs. The activation and BatchNorm's epsilon
+    are in no checkpoint: build the network with those that the checkpoint was trained with
+    (`LayerConfig.activation`, `LayerConfig.bn_epsilon`), or it computes something else.
     """
+    flavor = _flavor(network)
     if flavor != code_base(bundle):
         raise CheckpointError(
             f"{bundle.prefix}: written by {code_base(bundle)}'s code, whose padding and pooling "
@@ -73,6 +78,17 @@ def load(bundle: Bundle, network: nn.Module, flavor: Flavor, *, averaged: bool =
     network.load_state_dict(network.state_dict() | weights)
     averages = sum(stored[v.official].endswith((tf1.AVERAGE, AVERAGE)) for v in table)
     return Loaded(flavor, len(table), sum(w.numel() for w in weights.values()), averages)
+
+
+def _flavor(network: nn.Module) -> Flavor:
+    """The code base whose padding and pooling a network was built with."""
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, SpineNet | ResNet | ResNetFPN):
+        raise CheckpointError(
+            f"{type(network).__name__} has no backbone of this package; give a detector or a "
+            "classifier that is built on a SpineNet, ResNet or ResNetFPN"
+        )
+    return backbone.flavor
 
 
 def _verify(bundle: Bundle, table: list[Variable], stored: dict[str, str]) -> None:

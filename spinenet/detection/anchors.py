@@ -24,6 +24,8 @@ ASPECT_RATIOS: dict[Flavor, tuple[float, ...]] = {"tf1": (1.0, 2.0, 0.5), "tf2":
 MAX_LOG_RATIO = math.log(1000 / 16)  # decoded boxes grow at most this much over their anchor
 EPSILON = 1e-8
 
+Inputs = tuple[tuple[int, int], tuple[int, ...], torch.device]  # side, levels, device
+
 
 def anchor_boxes(
     config: AnchorConfig, flavor: Flavor, side: tuple[int, int], levels: Sequence[int]
@@ -35,20 +37,27 @@ def anchor_boxes(
 
 
 class AnchorCache:
-    """Anchors of inputs by their size, made once and kept on the images' device."""
+    """Anchors of inputs, kept on the images' device until size, levels or device change.
+
+    What a graph is exported with is made anew and not kept: it has no values.
+    """
 
     def __init__(self, config: AnchorConfig, flavor: Flavor) -> None:
         self.config, self.flavor = config, flavor
-        self._known: dict[tuple[int, int], Tensor] = {}
+        self._kept: tuple[Inputs, Tensor] | None = None
 
     def of(self, images: Tensor, levels: Sequence[int]) -> Tensor:
         """The (A, 4) anchors of `images` (B, 3, H, W)."""
         side = (images.shape[-2], images.shape[-1])
-        known = self._known.get(side)
-        if known is None or known.device != images.device:
-            known = anchor_boxes(self.config, self.flavor, side, levels).to(images.device)
-            self._known[side] = known
-        return known
+        if torch.compiler.is_exporting():
+            return self._made(side, levels, images.device)
+        inputs = (side, tuple(levels), images.device)
+        if self._kept is None or self._kept[0] != inputs:
+            self._kept = (inputs, self._made(*inputs))
+        return self._kept[1]
+
+    def _made(self, side: tuple[int, int], levels: Sequence[int], device: torch.device) -> Tensor:
+        return anchor_boxes(self.config, self.flavor, side, levels).to(device)
 
 
 def _level_anchors(

@@ -7,9 +7,11 @@ read and named without it, as in `spinenet.config`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from spinenet.config import LayerConfig, ResNetFPNConfig, SpineNetConfig, refuse_drop_block
+
+Normalizer = Literal["global", "replica"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class MatchConfig:
 
     threshold: float = 0.5
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"match.threshold {self.threshold} must be an overlap, in [0, 1]")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -62,7 +68,16 @@ class LossConfig:
     focal_gamma: float = 1.5
     huber_delta: float = 0.1
     box_weight: float = 50.0
-    normalizer: Literal["global", "replica"] = "global"
+    normalizer: Normalizer = "global"
+
+    def __post_init__(self) -> None:
+        _check_normalizer(self.normalizer)
+
+
+def _check_normalizer(normalizer: str) -> None:
+    if normalizer not in get_args(Normalizer):
+        known = ", ".join(get_args(Normalizer))
+        raise ValueError(f"loss.normalizer {normalizer!r} is unknown; known: {known}")
 
 
 @dataclass(frozen=True)
@@ -199,7 +214,10 @@ class MaskRCNNLossConfig:
 
     rpn_huber_delta: float = 1 / 9
     box_huber_delta: float = 1.0
-    normalizer: Literal["global", "replica"] = "global"
+    normalizer: Normalizer = "global"
+
+    def __post_init__(self) -> None:
+        _check_normalizer(self.normalizer)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ class Subnet(nn.Module):
         norms = cast(nn.ModuleList, self.norms[level])
         for conv, norm in zip(self.convs, norms, strict=True):
             x = self.act(norm(conv(x)))
-        return self.predict(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.outputs)
+        cells = self.predict(x).permute(0, 2, 3, 1)  # (B, H, W, anchors * outputs)
+        return cells.unflatten(3, (-1, self.outputs)).flatten(1, 3)
 
 
 class SeparableConv(nn.Module):

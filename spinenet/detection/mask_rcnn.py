@@ -36,7 +36,8 @@ class MaskRCNN(nn.Module):
     """A two-stage detector with masks: backbone, proposals, and two heads on regions.
 
     forward: images (B, 3, H, W) that fill the input → InstanceDetections. It runs on meta tensors
-    too, where any boxes stand for those that suppression leaves, so that it can be counted.
+    too, where any boxes stand for those that suppression leaves, so that it can be counted. For
+    DistributedDataParallel see `RetinaNet`.
     """
 
     def __init__(

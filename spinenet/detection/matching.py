@@ -76,11 +76,15 @@ def assign(iou: Tensor, real: Tensor, config: MatchConfig) -> Assignment:
 def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Overlap of `boxes` (B, M, 4) with `anchors` (A, 4): (B, M, A)."""
     b, a = boxes[:, :, None], anchors[None, None]
-    width = (torch.minimum(b[..., 2], a[..., 2]) - torch.maximum(b[..., 0], a[..., 0])).clamp(min=0)
-    height = (torch.minimum(b[..., 3], a[..., 3]) - torch.maximum(b[..., 1], a[..., 1])).clamp(
-        min=0
-    )
-    inter = width * height
+    # In place: a tensor of this shape is the largest of a training step, and three at once do.
+    inter = _shared(b[..., 0], b[..., 2], a[..., 0], a[..., 2])
+    inter.mul_(_shared(b[..., 1], b[..., 3], a[..., 1], a[..., 3]))
     area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
     area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
-    return inter / (area_b + area_a - inter).clamp(min=1e-8)
+    return inter.div_((area_b + area_a).sub_(inter).clamp_(min=1e-8))
+
+
+def _shared(first: Tensor, last: Tensor, other_first: Tensor, other_last: Tensor) -> Tensor:
+    """How much of two spans along one axis is common."""
+    start = torch.maximum(first, other_first)
+    return torch.minimum(last, other_last).sub_(start).clamp_(min=0)

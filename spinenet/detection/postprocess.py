@@ -69,7 +69,8 @@ def _suppress(
 
     # torchvision shifts each class's boxes apart; in float64 the shift does not cost the boxes
     # their precision.
-    columns, kept, first = (boxes.double(), score.double(), label), [], 0
+    columns, first = (boxes.double(), score.double(), label), 0
+    kept = [label[:0]]  # of a batch without pictures, too
     for rows in zip(*(column.split(counts.tolist()) for column in columns), strict=True):
         kept.append(first + batched_nms(*rows, config.nms_iou))
         first += len(rows[0])

@@ -21,6 +21,9 @@ class RetinaNet(nn.Module):
     """A one-stage detector: backbone, head, and what turns their outputs into losses or detections.
 
     forward: images (B, 3, H, W) → logits (B, A, num_classes), box codes (B, A, 4).
+
+    DistributedDataParallel shares the gradients of what its module's forward computes: wrap a
+    module of your own whose forward returns `losses(...)`, not the detector itself.
     """
 
     def __init__(self, *, backbone: nn.Module, head: nn.Module, config: RetinaNetConfig) -> None:

@@ -91,7 +91,7 @@ class RPNHead(nn.Module):
         for conv, norm in zip(self.convs, cast(nn.ModuleList, self.norms[level]), strict=True):
             x = self.act(norm(conv(x)))
         scores, boxes = (predict(x).permute(0, 2, 3, 1) for predict in (self.scores, self.boxes))
-        return scores.flatten(1), boxes.reshape(len(x), -1, 4)
+        return scores.flatten(1), boxes.unflatten(3, (-1, 4)).flatten(1, 3)
 
 
 @torch.no_grad()

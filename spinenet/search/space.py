@@ -143,7 +143,7 @@ class Space:
             )
         )
         source = f"our search, in the space {self.name}"
-        return Genotype(name or self.name, self.stem, blocks, dict(self.widths), source)
+        return Genotype(name or self.name, self.stem, blocks, self.widths, source)
 
     def encode(self, genotype: Genotype) -> Choices:
         """The first row of choices that decodes to a network.

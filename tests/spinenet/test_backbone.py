@@ -218,6 +218,13 @@ def test_a_block_that_no_output_depends_on_is_not_built():
     assert set(network.blocks) == {"0", "1", "2"}
 
 
+@pytest.mark.parametrize("levels", [[9], [3, 9], []])
+def test_only_levels_that_there_are_can_be_kept(levels: list[int]):
+    network = small(load_genotype("spinenet-49"))
+    with pytest.raises(ValueError, match="must be some of this network's: 3, 4, 5, 6, 7"):
+        network.keep(levels)
+
+
 def test_a_merged_block_is_built_and_changes_the_output():
     genotype = load_genotype("spinenet-49")
     network = small(genotype)

@@ -142,6 +142,17 @@ def test_counting_leaves_the_model_as_it_was():
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
+def test_counting_on_the_meta_device_leaves_every_layers_mode_as_it_was():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)).to("meta")
+    model[1].eval()
+    complexity(model, 8)
+    assert [m.training for m in model] == [True, False, True]
+
+
+def test_pictures_may_have_other_channels():
+    assert round(complexity(nn.Conv2d(5, 2, 1), 8, channels=5).macs_b * 1e9) == 8 * 8 * 5 * 2
+
+
 def test_frozen_parameters_are_not_counted():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
     model[0].requires_grad_(False)

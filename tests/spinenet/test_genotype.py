@@ -1,5 +1,8 @@
+import copy
+import json
+import pickle
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +152,39 @@ def test_each_unread_block_joins_at_most_one_output_of_its_own_shape(genotype: G
         for j in orphans:
             assert (nodes[j].level, nodes[j].kind) == (nodes[output].level, nodes[output].kind)
             assert not any(j in node.parents for node in nodes[: output + 1])
+
+
+def test_a_genotype_that_all_share_cannot_be_changed():
+    with pytest.raises(TypeError, match="make another genotype"):
+        load("spinenet-49").widths[3] = 1  # type: ignore[index]
+    with pytest.raises(TypeError, match="make another genotype"):
+        load("spinenet-49").widths.update({3: 1})  # type: ignore[attr-defined]
+    given = {2: 8, 3: 8}
+    genotype = Genotype("one", (2,), (BlockSpec(3, B, (0,), True),), given)
+    given[3] = 16
+    assert genotype.widths[3] == 8
+
+
+def test_lists_make_the_same_genotype_as_tuples_and_equal_ones_have_one_hash():
+    lists = Genotype("one", [2, 2], [BlockSpec(3, B, [0, 1], True)], {3: 8, 2: 4})  # type: ignore[arg-type]
+    tuples = Genotype("one", (2, 2), (BlockSpec(3, B, (0, 1), True),), {2: 4, 3: 8})
+    assert lists == tuples
+    assert len({lists, tuples, load("spinenet-49")}) == 2
+
+
+def test_a_genotype_can_be_copied_pickled_and_taken_apart():
+    genotype = load("spinenet-49")
+    assert copy.deepcopy(genotype) == genotype
+    again = pickle.loads(pickle.dumps(genotype))
+    assert again == genotype
+    assert hash(again) == hash(genotype)
+    assert json.dumps(asdict(genotype))
+
+
+@pytest.mark.parametrize("widths", [{2: 0, 3: 8}, {2: 8, 3: -4}, {2: 8, 3: 2**17}, [8, 8]])
+def test_widths_are_checked_however_a_genotype_is_made(widths: object):
+    with pytest.raises(GenotypeError, match=r"widths .* must be a mapping of level: width"):
+        Genotype("one", (2,), (BlockSpec(3, B, (0,), True),), widths)  # type: ignore[arg-type]
 
 
 def test_content_ignores_name_and_source_only():

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from official_weights import load
 from torch import nn
+from torch.export import Dim
 
 from spinenet.layers import (
     HardSigmoid,
@@ -18,6 +19,11 @@ from spinenet.layers import (
 )
 
 OPERATIONS = load("operations")
+
+
+class SamePool(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return max_pool_same(x, 3, 2)
 
 
 def case(size: int) -> torch.Tensor:
@@ -137,6 +143,16 @@ def test_same_padding_gives_ceil_outputs_and_puts_the_odd_one_last(
     before, after = same_padding(size, kernel, stride)
     assert after - before in (0, 1)
     assert (size + before + after - kernel) // stride + 1 == math.ceil(size / stride)
+
+
+@pytest.mark.parametrize("layer", [SamePool(), SameConv2d(1, 1, 3, 2)])
+def test_one_graph_of_any_size_that_divides_computes_what_the_layer_does(layer: nn.Module):
+    rows, columns = Dim("rows", min=2, max=64), Dim("columns", min=2, max=64)
+    exported = torch.export.export(
+        layer, (torch.randn(1, 1, 8, 12),), dynamic_shapes=({2: 2 * rows, 3: 2 * columns},)
+    )
+    x = torch.randn(1, 1, 30, 26)
+    assert torch.equal(exported.module()(x), layer(x))
 
 
 @pytest.mark.parametrize("flavor", ["tf1", "tf2"])

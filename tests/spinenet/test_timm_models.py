@@ -7,14 +7,24 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from timm.models import group_parameters
 
 from spinenet import zoo
 from spinenet.backbone import SpineNet, SpineNetConfig
 from spinenet.classification import ClassifierConfig, build_classifier
 from spinenet.complexity import complexity
+from spinenet.genotype import load
 from spinenet.timm_models import LAYERS, MOBILE_LAYERS, TimmSpineNet
 from spinenet.timm_registry import NAMES
 
+# A dependency of timm's that cannot be imported at first.
+FAILING_FIRST = """import spinenet
+sys.modules['torchvision'] = None
+try:
+    import timm
+except ImportError:
+    del sys.modules['torchvision']
+import timm"""
 TINY = {"width": 0.0625, "endpoint_filters": 8}
 
 
@@ -116,6 +126,28 @@ def test_pooling_then_the_linear_layer_is_the_whole_head():
     assert torch.allclose(pooled, sum(levels) / 5, atol=1e-5)  # at 64 pixels every size divides
 
 
+def test_intermediate_features_come_after_those_that_the_head_takes():
+    model = timm.create_model("spinenet49", num_classes=4, **TINY).eval()
+    with torch.no_grad():
+        features, levels = model.forward_intermediates(images())
+        assert torch.equal(features, model.forward_features(images()))
+        assert torch.equal(model.forward_head(features), model(images()))
+    assert [f.shape[-1] for f in levels] == [8, 4, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("indices", "places"), [([0, 1], [0, 1]), ([3, 1], [1, 0]), (2, [0, 1])])
+def test_a_pruned_model_has_the_levels_that_are_left(indices: int | list[int], places: list[int]):
+    model = timm.create_model("spinenet49", **TINY).eval()
+    with torch.no_grad():
+        wanted = model.forward_intermediates(images(), indices, intermediates_only=True)
+        assert model.prune_intermediate_layers(indices, prune_head=False) == places
+        features, levels = model.forward_intermediates(images())
+        assert torch.equal(features, model.forward_features(images()))
+    assert all(torch.equal(levels[i], f) for i, f in zip(places, wanted, strict=True))
+    assert [f.shape[-1] for f in levels] == [-(-64 // i["reduction"]) for i in model.feature_info]
+    assert model.num_classes == 0  # the mean of other levels is nothing to the old classifier
+
+
 def test_timms_own_arguments_are_heeded():
     model = timm.create_model("spinenet49", in_chans=5, drop_rate=0.5, drop_path_rate=0.2, **TINY)
     assert model(images(channels=5)).shape == (2, 1000)
@@ -123,6 +155,42 @@ def test_timms_own_arguments_are_heeded():
     assert model.backbone.blocks["16"][0].drop_branch.drop_prob == pytest.approx(0.2)
     assert model.default_cfg["first_conv"] in dict(model.named_modules())
     assert model.default_cfg["classifier"] in dict(model.named_modules())
+
+
+def test_the_names_of_timms_training_script_are_heeded():
+    model = timm.create_model(
+        "spinenet49",
+        genotype="r0-sp53",
+        global_pool="avg",
+        drop_block_rate=0.1,
+        bn_eps=0.25,
+        bn_momentum=0.5,
+        **TINY,
+    )
+    assert model.backbone.genotype == load("r0-sp53")
+    norm = model.backbone.stem.norm
+    assert (norm.eps, norm.momentum) == (0.25, 0.5)
+    assert model.backbone.blocks["2"][0].drop.drop_prob == 0.1
+
+
+def test_activations_can_be_recomputed_and_kept_again():
+    model = timm.create_model("spinenet49", num_classes=2, **TINY)
+    blocks = [m for group in model.backbone.blocks.values() for m in group]
+    for enable, recomputed in [(True, True), (True, True), (False, False)]:
+        model.set_grad_checkpointing(enable)
+        assert ["forward" in vars(block) for block in blocks] == [recomputed] * len(blocks)
+        model(images()).sum().backward()
+
+
+def test_parameters_are_grouped_from_the_stem_to_the_classifier():
+    model = timm.create_model("spinenet49", **TINY)
+    groups = list(group_parameters(model, model.group_matcher()).values())
+    assert len(groups) == 1 + 17 + 1  # stem, nodes, classifier
+    assert {name for group in groups for name in group} == dict(model.named_parameters()).keys()
+    firsts = [group[0] for group in groups]
+    assert firsts[0].startswith("backbone.stem.")
+    assert [".5." in name for name in groups[6]] == [True] * len(groups[6])
+    assert firsts[-1].startswith("linear.")
 
 
 @pytest.mark.parametrize("flavor", ["tf1", "tf2"])
@@ -144,7 +212,9 @@ def test_more_channels_leave_the_padding_of_the_stem(flavor: str):
         ({"widht": 0.5}, TypeError, "widht"),
         ({"flavor": "tf3"}, ValueError, "known: tf1, tf2"),
         ({"pretrained": True, **TINY}, RuntimeError, "No pretrained weights"),
-        ({"global_pool": "max", **TINY}, TypeError, "global_pool"),
+        ({"global_pool": "max", **TINY}, ValueError, "use avg"),
+        ({"kind": "resnet", **TINY}, TypeError, "kind"),
+        ({"genotype": "spinenet49"}, ValueError, "did you mean 'spinenet-49'"),
     ],
 )
 def test_what_is_not_there_is_refused(arguments: dict, error: type[Exception], named: str):
@@ -170,9 +240,14 @@ def test_importing_the_package_alone_stays_light():
 
 @pytest.mark.parametrize(
     "imports",
-    ["import timm, spinenet", "import spinenet.backbone, timm"],  # the second imports timm itself
+    [
+        "import timm, spinenet",
+        "import spinenet.backbone, timm",  # the first imports timm itself
+        "import importlib.util, spinenet; importlib.util.find_spec('timm'); import timm",
+        FAILING_FIRST,
+    ],
 )
-def test_timm_knows_the_models_in_either_order_of_import(imports: str):
+def test_timm_knows_the_models_in_any_order_of_import(imports: str):
     code = (
         f"import sys, warnings; warnings.simplefilter('error', UserWarning); {imports}\n"
         "names = timm.list_models('spinenet*')\n"

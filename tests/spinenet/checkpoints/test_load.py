@@ -7,7 +7,7 @@ import pytest
 import torch
 from official_names import tf1_keys, tf2_keys
 from official_weights import HERE, load, picture, variables
-from torch import Tensor
+from torch import Tensor, nn
 
 from spinenet.backbone import SpineNetConfig
 from spinenet.checkpoints import tf1
@@ -72,7 +72,7 @@ def model_garden(
 
 def loaded(tensors: dict[str, Value], network: RetinaNet, folder: Path, **options: bool) -> Loaded:
     bundle = Bundle(write_bundle(folder / "m", tensors, shards=2))
-    return load_checkpoint(bundle, network, network.config.layers.flavor, **options)
+    return load_checkpoint(bundle, network, **options)
 
 
 def worst_error(network: RetinaNet, table: str, prefix: str) -> float:
@@ -149,8 +149,19 @@ def test_the_code_base_is_told_by_the_keys(tmp_path: Path):
     one = write_bundle(tmp_path / "a", {"spinenet/conv2d/kernel": torch.ones(1)})
     other = write_bundle(tmp_path / "b", {GRAPH: object_graph({})})
     assert [code_base(Bundle(prefix)) for prefix in (one, other)] == ["tf1", "tf2"]
+
+
+def test_a_network_of_another_flavor_is_refused_though_every_tensor_fits(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="build the network with flavor tf1"):
+        loaded(tensorflow_tpu(), tiny("tf2", repeats=1), tmp_path)
     with pytest.raises(CheckpointError, match="build the network with flavor tf2"):
-        load_checkpoint(Bundle(other), tiny("tf1"), "tf1")
+        loaded(model_garden(), tiny("tf1", repeats=2), tmp_path)
+
+
+def test_a_network_without_a_backbone_of_this_package_is_refused(tmp_path: Path):
+    bundle = Bundle(write_bundle(tmp_path / "m", {"conv2d/kernel": torch.ones(1)}))
+    with pytest.raises(CheckpointError, match="Linear has no backbone of this package"):
+        load_checkpoint(bundle, nn.Linear(1, 1))
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_what_differs(tmp_path: Path):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from official_weights import load
 
+from spinenet.detection.config import MaskRCNNLossConfig
 from spinenet.detection.losses import LossConfig, detection_losses, focal_loss, huber
 from spinenet.detection.matching import Targets
 
@@ -97,6 +98,14 @@ def test_losses_stay_finite_and_have_gradients_at_extreme_logits():
     assert logits.grad.isfinite().all()
     assert codes.grad is not None
     assert not codes.grad[0, 1].any()  # no box to learn off the positives
+
+
+@pytest.mark.parametrize("config", [LossConfig, MaskRCNNLossConfig])
+def test_an_unknown_normalizer_is_refused_with_the_known_ones(config: type):
+    with pytest.raises(
+        ValueError, match=r"loss\.normalizer 'globl' is unknown; known: global, repl"
+    ):
+        config(normalizer="globl")
 
 
 def test_losses_of_half_precision_outputs_are_float32():

@@ -158,6 +158,12 @@ def test_threshold_itself_is_positive():
     assert targets.labels.tolist() == [[4, 4, 0]]
 
 
+@pytest.mark.parametrize("threshold", [5, -0.1])
+def test_a_threshold_that_is_no_overlap_is_refused(threshold: float):
+    with pytest.raises(ValueError, match=r"match\.threshold .* must be an overlap"):
+        MatchConfig(threshold=threshold)
+
+
 def test_overlap_of_boxes_without_area_is_zero():
     point = torch.tensor([[[5.0, 5.0, 5.0, 5.0]]])
     assert pairwise_iou(point, torch.tensor([[0.0, 0.0, 8.0, 8.0], [5.0] * 4])).tolist() == [

@@ -15,6 +15,7 @@ from spinenet.resnet import ResNetFPNConfig
 
 LEVELS = (3, 4, 5, 6, 7)
 WEIGHT_DECAY = 4e-5
+PICTURE = torch.zeros(1, 3, 64, 64)
 CLASS_STRIDE, TF1_BOX_STRIDE = 11, 5  # the references keep every n-th channel
 
 
@@ -169,8 +170,43 @@ def test_a_batch_without_any_object_trains_on_background_alone():
     assert losses.total.isfinite()
 
 
-def test_anchors_are_made_once_per_size():
+def test_an_empty_batch_has_no_detections():
+    network = tiny(SpineNetConfig(width=0.0625, endpoint_filters=8)).eval()
+    found = network.detect(torch.empty(0, 3, 64, 64), torch.empty(0, 2))
+    assert found.boxes.shape == (0, 100, 4)
+
+
+def test_anchors_are_made_once_while_the_size_stays_and_none_of_another_are_kept():
     network = tiny(SpineNetConfig(width=0.0625, endpoint_filters=8))
     square, wide = torch.empty(1, 3, 64, 64), torch.empty(1, 3, 64, 128)
-    assert network.anchors(square) is network.anchors(square)
-    assert len(network.anchors(wide)) > len(network.anchors(square))
+    first = network.anchors(square)
+    assert network.anchors(square) is first
+    assert len(network.anchors(wide)) > len(first)
+    again = network.anchors(square)
+    assert again is not first
+    assert torch.equal(again, first)
+
+
+def test_anchors_are_those_of_the_levels_that_the_backbone_has():
+    network, images = tiny(SpineNetConfig(width=0.0625, endpoint_filters=8)).eval(), PICTURE
+    network.detect(images, torch.tensor([[64, 64]]))
+    network.backbone.keep([3, 4, 5])  # type: ignore[operator]
+    assert len(network.anchors(images)) == network(images)[0].shape[1]
+
+
+def test_exported_anchors_are_not_those_that_detections_are_made_with():
+    network = tiny(SpineNetConfig(width=0.0625, endpoint_filters=8)).eval()
+    exported = torch.export.export(Anchors(network), (PICTURE,))
+    assert type(network.anchors(PICTURE)) is torch.Tensor
+    assert torch.equal(exported.module()(PICTURE), network.anchors(PICTURE))
+
+
+class Anchors(torch.nn.Module):
+    """What a user exports beside the network: the anchors, as an output."""
+
+    def __init__(self, network: RetinaNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network.anchors(images)
