@@ -11,6 +11,7 @@ any process. The default collation makes the batch:
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -28,7 +29,7 @@ from datamodules.labels import (
 )
 from datamodules.loading import CALLED, PictureDataset, TwoSplits
 from datamodules.pictures import DAMAGED, decode
-from datamodules.sampling import Key, augmentation_stream
+from datamodules.sampling import Key
 
 CACHE_LIMIT_BYTES = 512 * 2**20  # of decoded pictures per split
 
@@ -56,11 +57,11 @@ class ClassificationDataset(PictureDataset):
         return len(self.index.pictures)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        _, i = key
+        epoch, i = key
         image = self.picture(i)
         size = image.shape[1], image.shape[2]
         if self.train:
-            rng = augmentation_stream(self.seed, key)
+            rng = np.random.default_rng((self.seed, epoch, i))
             crop = draw_crop(size, self.crop, rng)
         else:
             crop = centre_crop(size, self.crop.centre)
