@@ -51,9 +51,7 @@ def _blocks(backbone: nn.Module) -> Iterator[nn.Module]:
 
 
 def _recomputed(block: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    if (
-        torch.compiler.is_compiling()
-    ):  # the graph updates statistics once, and takes no such context
+    if torch.compiler.is_compiling():  # a graph takes no contexts, and updates statistics once
         return checkpoint(run, x, use_reentrant=False)
     contexts = partial(_first_and_second_run, block)
     return checkpoint(run, x, use_reentrant=False, context_fn=contexts)

@@ -81,10 +81,10 @@ def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
     inter.mul_(_shared(b[..., 1], b[..., 3], a[..., 1], a[..., 3]))
     area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
     area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
-    return inter.div_((area_b + area_a).sub_(inter).clamp_(min=1e-8))
+    return inter.div_((area_b + area_a).sub_(inter).clamp_min_(1e-8))
 
 
 def _shared(first: Tensor, last: Tensor, other_first: Tensor, other_last: Tensor) -> Tensor:
     """How much of two spans along one axis is common."""
     start = torch.maximum(first, other_first)
-    return torch.minimum(last, other_last).sub_(start).clamp_(min=0)
+    return torch.minimum(last, other_last).sub_(start).clamp_min_(0)

@@ -193,7 +193,7 @@ def test_a_gpus_peak_is_that_of_its_own_data_sheet(name, peak):
 
 def test_a_table_says_ratio_unit_reason_and_note():
     text = report.to_markdown([recorded()])
-    assert "| a | b | 2 pictures/s | 0.471 pictures/s | 4.00 (3.50 to 4.50) |" in text
+    assert r"| a \| b | 2 pictures/s | 0.471 pictures/s | 4.00 (3.50 to 4.50) |" in text
     assert "skipped: absent" in text
     assert "- a | b: so" in text
     assert "`spinenet bench step`" in text
