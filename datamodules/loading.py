@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from datamodules.errors import DataError
 from datamodules.sampling import EpochSampler, current_rank
 
+CALLED = {"train": "training", "val": "validation"}  # splits, in complaints
+
 
 class PictureDataset(Dataset[dict[str, Any]], ABC):
     """Samples by (epoch, i) of pictures that are decoded once where there is a cache."""
@@ -41,9 +43,6 @@ class PictureDataset(Dataset[dict[str, Any]], ABC):
         if self._decoded is not None:
             for i in range(len(self)):
                 self.picture(i)
-
-
-CALLED = {"train": "training", "val": "validation"}
 
 
 class TwoSplits(pl.LightningDataModule, ABC):
