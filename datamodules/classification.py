@@ -11,7 +11,6 @@ any process. The default collation makes the batch:
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -29,7 +28,7 @@ from datamodules.labels import (
 )
 from datamodules.loading import CALLED, PictureDataset, TwoSplits
 from datamodules.pictures import DAMAGED, decode
-from datamodules.sampling import Key
+from datamodules.sampling import Key, augmentation_stream
 
 CACHE_LIMIT_BYTES = 512 * 2**20  # of decoded pictures per split
 
@@ -57,11 +56,11 @@ class ClassificationDataset(PictureDataset):
         return len(self.index.pictures)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        epoch, i = key
+        _, i = key
         image = self.picture(i)
         size = image.shape[1], image.shape[2]
         if self.train:
-            rng = np.random.default_rng((self.seed, epoch, i))
+            rng = augmentation_stream(self.seed, key)
             crop = draw_crop(size, self.crop, rng)
         else:
             crop = centre_crop(size, self.crop.centre)

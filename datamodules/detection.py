@@ -19,7 +19,6 @@ The C cells of `masks` cut the box in `boxes`, so they show what the crop has le
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +36,7 @@ from datamodules.inputs import TransformConfig
 from datamodules.loading import CALLED, PictureDataset, TwoSplits
 from datamodules.masks import decode
 from datamodules.pictures import read_picture
-from datamodules.sampling import Key
+from datamodules.sampling import Key, augmentation_stream
 from datamodules.sources import CocoFolderSource, SourceConfig, open_source
 from datamodules.transforms import (
     Placement,
@@ -87,11 +86,11 @@ class DetectionDataset(PictureDataset):
         return len(self.index.images)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        epoch, i = key
+        _, i = key
         record = self.index.images[i]
         size = record.height, record.width
         if self.train:
-            rng = np.random.default_rng((self.seed, epoch, i))
+            rng = augmentation_stream(self.seed, key)
             placement = draw_placement(size, self.transform, rng)
         else:
             placement = place(size, self.transform.side)

@@ -11,6 +11,7 @@ from torch import distributed
 from torch.utils.data import Sampler
 
 Key = tuple[int, int]
+AUGMENTATION = 1  # of the streams that samples are augmented by; pictures are drawn from others
 
 
 class EpochSampler(Sampler[Key]):
@@ -59,6 +60,11 @@ class EpochSampler(Sampler[Key]):
         mine = order[self.rank :: self.world_size][: len(self)]
         epoch, first, self._passed_over = self.epoch, self._passed_over, 0
         return iter([(epoch, i) for i in mine[first:].tolist()])
+
+
+def augmentation_stream(seed: int, key: Key) -> np.random.Generator:
+    """The random numbers that a sample is augmented by in an epoch."""
+    return np.random.default_rng(np.random.SeedSequence((seed, *key), spawn_key=(AUGMENTATION,)))
 
 
 def current_rank() -> tuple[int, int]:

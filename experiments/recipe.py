@@ -38,6 +38,8 @@ from spinenet.genotype import Genotype
 RECIPE_VERSION = 2
 CLIPPED_L2_VERSION = 3  # before it, these recipes added weight decay after clipping
 RESIZED_VERSION = 4  # before it, detectors' training pictures were resized in float32
+AUGMENTED_VERSION = 5  # before it, augmentation and the drawing of digits had random streams alike
+RESNET_VERSION = 6  # before it, the last norm of a ResNet's block started at 0
 
 ModelConfig = RetinaNetConfig | MaskRCNNConfig | ClassifierConfig
 
@@ -236,10 +238,12 @@ def to_tree(recipe: Recipe) -> dict[str, Any]:
 def _version(recipe: Recipe) -> int:
     """The version of the numerics that a recipe is trained by."""
     source, transform = recipe.data.source, recipe.data.transform
-    if isinstance(transform, TransformConfig):
-        fits = isinstance(source, DigitsConfig) and source.side == transform.side
-        if not fits or transform.scale_jitter != (1.0, 1.0):
-            return RESIZED_VERSION
+    if not isinstance(recipe.model.backbone, SpineNetConfig):
+        return RESNET_VERSION
+    if isinstance(transform, CropConfig) or transform.flip or transform.scale_jitter != (1.0, 1.0):
+        return AUGMENTED_VERSION
+    if not isinstance(source, DigitsConfig) or source.side != transform.side:
+        return RESIZED_VERSION
     return CLIPPED_L2_VERSION if recipe.optim.clips_l2 else RECIPE_VERSION
 
 

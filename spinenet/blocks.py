@@ -38,7 +38,7 @@ class Residual(nn.Module):
     ):
         super().__init__()
         self.conv1, self.norm1 = layers.conv(inputs, width, 3, stride), layers.norm(width)
-        self.conv2, self.norm2 = layers.conv(width, width, 3), layers.norm(width)
+        self.conv2, self.norm2 = layers.conv(width, width, 3), layers.last_norm(width)
         self.shortcut = layers.conv_norm(inputs, width, 1, stride) if project else nn.Identity()
         self.act, self.drop = layers.act(), layers.drop_cells()
         self.drop_branch = layers.drop_branch(drop_rate)
@@ -68,7 +68,7 @@ class Bottleneck(nn.Module):
         outputs = EXPANSION[BOTTLENECK] * width
         self.conv1, self.norm1 = layers.conv(inputs, width, 1), layers.norm(width)
         self.conv2, self.norm2 = layers.conv(width, width, 3, stride), layers.norm(width)
-        self.conv3, self.norm3 = layers.conv(width, outputs, 1), layers.norm(outputs)
+        self.conv3, self.norm3 = layers.conv(width, outputs, 1), layers.last_norm(outputs)
         self.shortcut = layers.conv_norm(inputs, outputs, 1, stride) if project else nn.Identity()
         self.act, self.drop = layers.act(), layers.drop_cells()
         self.drop_branch = layers.drop_branch(drop_rate)

@@ -41,8 +41,13 @@ class LayerConfig:
     tensorflow/tpu. `sync_bn` shares batch statistics between processes.
 
     `stochastic_depth` is the rate at which the last block drops its branch, rising linearly with
-    the block's index (0.2 in protocol C). `drop_block` is the share of a map that DropBlock zeroes
-    after every norm of a residual block, in squares of `drop_block_size` cells.
+    the block's index, in a ResNet with its group's (0.2 in protocol C). `drop_block` is the share
+    of a map that DropBlock zeroes after every norm of a residual block, in squares of
+    `drop_block_size` cells; ResNets have none.
+
+    `zero_init_last` starts the last norm of every residual and bottleneck block at 0, so that a
+    block begins as its shortcut (Goyal et al., 2017). It is timm's and torchvision's usual choice
+    for ResNets; the official code starts every norm at 1 (tensorflow/tpu: nn_blocks.py).
     """
 
     flavor: Flavor = "tf1"
@@ -53,6 +58,7 @@ class LayerConfig:
     stochastic_depth: float = 0.0
     drop_block: float = 0.0
     drop_block_size: int = 7
+    zero_init_last: bool = False
 
     def __post_init__(self) -> None:
         if self.flavor not in ("tf1", "tf2"):
@@ -91,6 +97,15 @@ class LayerConfig:
     def norm(self, channels: int) -> nn.Module:
         """Batch normalisation with the configured constants."""
         return self.norm_layer(channels)
+
+    def last_norm(self, channels: int) -> nn.Module:
+        """The norm that ends a block's branch."""
+        from torch import nn
+
+        norm = self.norm(channels)
+        if self.zero_init_last:
+            nn.init.zeros_(norm.weight)  # type: ignore[arg-type]
+        return norm
 
     @property
     def norm_layer(self) -> partial[nn.Module]:
@@ -229,6 +244,14 @@ def _check_body(depth: int, width: float) -> None:
         raise ValueError(f"width {width} leaves a layer without channels; raise it")
 
 
+def refuse_drop_block(backbone: object, layers: LayerConfig) -> None:
+    """Raise ValueError where a ResNet should drop cells."""
+    if layers.drop_block and not isinstance(backbone, SpineNetConfig):
+        raise ValueError(
+            f"layers.drop_block {layers.drop_block} is for SpineNets; leave it at 0 for a ResNet"
+        )
+
+
 @dataclass(frozen=True)
 class ClassifierConfig:
     """Everything that decides the classifier but the number of classes, which the data decides.
@@ -248,6 +271,7 @@ class ClassifierConfig:
     background: bool = False
 
     def __post_init__(self) -> None:
+        refuse_drop_block(self.backbone, self.layers)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
                 f"label_smoothing {self.label_smoothing} must be in [0, 1); 0 is off, the paper's "

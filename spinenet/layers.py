@@ -80,8 +80,9 @@ def init_backbone(module: nn.Module) -> None:
     """Truncated normal of variance 1 / fan-in for every convolution: TensorFlow's default variance
     scaling.
 
-    The official backbones keep this default (tensorflow/tpu: nn_ops.py, conv2d_fixed_padding);
-    norms start at 1, 0. For a depthwise kernel TensorFlow counts the inputs of all channels.
+    The official backbones keep this default (tensorflow/tpu: nn_ops.py, conv2d_fixed_padding).
+    Norms are left as `LayerConfig` makes them. For a depthwise kernel TensorFlow counts the inputs
+    of all channels.
     """
     truncation = 0.87962566103423978  # standard deviation of a unit normal cut at two sigma
     for layer in module.modules():

@@ -1,7 +1,8 @@
 """ResNet-FPN, the paper's baseline: timm's ResNet under a feature pyramid.
 
 timm's ResNet already has the stride in the 3x3 convolution and, like SpineNet here, a stem of 64
-filters at any width (tensorflow/tpu: modeling/architecture/resnet.py).
+filters at any width. Norms and stochastic depth are set as in the official code (tensorflow/tpu:
+modeling/architecture/resnet.py), where a ResNet is built of the blocks that a SpineNet is built of.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from spinenet.config import STAGE_WIDTHS, Depth, LayerConfig, ResNetConfig, ResNetFPNConfig
 from spinenet.layers import SameConv2d, init_backbone, max_pool_same
 from spinenet.necks import FPN, LEVELS, NASFPN, PAN, SPP
+
+GROUPS = len(STAGE_WIDTHS)
 
 
 class ResNet(nn.Module):
@@ -70,7 +73,11 @@ class _SamePool(nn.Module):
 
 
 def timm_resnet(layers: LayerConfig, *, depth: Depth, width: float) -> Any:
-    """timm's ResNet giving C3, C4, C5, with the project's norm, activation, pooling and padding."""
+    """timm's ResNet giving C3, C4, C5, with the project's norm, activation, pooling and padding.
+
+    Stochastic depth rises from group to group, 2/5 of its rate in the first, where timm has it rise
+    from block to block.
+    """
     import timm  # all of its models, so longer than torch itself: not for who has no ResNet
 
     body = timm.create_model(
@@ -81,10 +88,14 @@ def timm_resnet(layers: LayerConfig, *, depth: Depth, width: float) -> Any:
         channels=tuple(int(c * width) for c in STAGE_WIDTHS),
         act_layer=type(layers.act()),
         norm_layer=layers.norm_layer,
-        drop_path_rate=layers.stochastic_depth,
-        drop_block_rate=layers.drop_block,
+        zero_init_last=layers.zero_init_last,
     )
     body.maxpool = _SamePool()
+    for group in range(1, GROUPS + 1):
+        for block in body.get_submodule(f"layer{group}").children():
+            block.drop_path = layers.drop_branch(
+                layers.stochastic_depth * (group + 1) / (GROUPS + 1)
+            )
     if layers.flavor == "tf2":
         for name, conv in list(body.named_modules()):
             if isinstance(conv, nn.Conv2d) and conv.stride[0] > 1:

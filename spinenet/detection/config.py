@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from spinenet.config import LayerConfig, ResNetFPNConfig, SpineNetConfig
+from spinenet.config import LayerConfig, ResNetFPNConfig, SpineNetConfig, refuse_drop_block
 
 Normalizer = Literal["global", "replica"]
 
@@ -108,6 +108,9 @@ class RetinaNetConfig:
     match: MatchConfig = field(default_factory=MatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+
+    def __post_init__(self) -> None:
+        refuse_drop_block(self.backbone, self.layers)
 
 
 @dataclass(frozen=True)
@@ -232,3 +235,6 @@ class MaskRCNNConfig:
     postprocess: PostprocessConfig = field(
         default_factory=lambda: PostprocessConfig(pre_nms_per_class=1000)
     )
+
+    def __post_init__(self) -> None:
+        refuse_drop_block(self.backbone, self.layers)

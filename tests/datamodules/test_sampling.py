@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from datamodules import EpochSampler
+from datamodules.sampling import augmentation_stream
 
 
 def keys(epoch=0, **options):
@@ -37,3 +39,14 @@ def test_validation_has_every_picture_once_and_in_order():
     assert keys(shuffle=False) == [(0, i) for i in range(22)]
     parts = [keys(shuffle=False, rank=rank, world_size=4) for rank in range(4)]
     assert sorted(key for part in parts for key in part) == keys(shuffle=False)
+
+
+def test_augmentation_is_of_seed_epoch_and_sample_and_of_no_stream_that_pictures_are_drawn_from():
+    def first(rng):
+        return rng.random(4).tolist()
+
+    assert first(augmentation_stream(0, (1, 7))) == first(augmentation_stream(0, (1, 7)))
+    places = [(seed, epoch, i) for seed in (0, 1) for epoch in (0, 1) for i in (0, 7)]
+    augmented = [first(augmentation_stream(seed, (epoch, i))) for seed, epoch, i in places]
+    drawn = [first(np.random.default_rng(place)) for place in places]
+    assert len({tuple(numbers) for numbers in augmented + drawn}) == len(places) * 2

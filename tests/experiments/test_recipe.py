@@ -17,8 +17,10 @@ from datamodules import (
 )
 from experiments.compose import default_tree, from_tree, override
 from experiments.recipe import (
+    AUGMENTED_VERSION,
     RECIPE_VERSION,
     RESIZED_VERSION,
+    RESNET_VERSION,
     DataConfig,
     OptimConfig,
     Recipe,
@@ -31,12 +33,12 @@ from spinenet import genotype as genotypes
 from spinenet.classification import ClassifierConfig
 from spinenet.detection.mask_rcnn import MaskRCNNConfig
 from spinenet.detection.retinanet import RetinaNetConfig
-from spinenet.resnet import ResNetFPNConfig
+from spinenet.resnet import ResNetConfig, ResNetFPNConfig
 
 
 def test_the_defaults_are_pinned_since_ids_are_differences_from_them():
     # A changed default would give old results to new recipes: raise RECIPE_VERSION instead.
-    assert run_id(Recipe(), "data") == "0ffc156f09d1"
+    assert run_id(Recipe(), "data") == "eaae3e595b49"
     assert semantic_fields(Recipe()) == {}
 
 
@@ -141,25 +143,39 @@ def test_choosing_another_backbone_replaces_the_subtree():
     }
 
 
+AS_IT_IS = TransformConfig(side=128, flip=False, scale_jitter=(1.0, 1.0))
+
+
 @pytest.mark.parametrize(
-    ("source", "transform", "version"),
+    ("model", "source", "transform", "version"),
     [
+        (RetinaNetConfig(), DigitsConfig(side=128), AS_IT_IS, RECIPE_VERSION),
+        (RetinaNetConfig(), DigitsConfig(side=128), replace(AS_IT_IS, side=96), RESIZED_VERSION),
+        (RetinaNetConfig(), CocoFolderConfig(), AS_IT_IS, RESIZED_VERSION),
+        (RetinaNetConfig(), CocoFolderConfig(), replace(AS_IT_IS, flip=True), AUGMENTED_VERSION),
         (
+            RetinaNetConfig(),
             DigitsConfig(side=128),
-            TransformConfig(side=128, scale_jitter=(1.0, 1.0)),
-            RECIPE_VERSION,
+            replace(AS_IT_IS, scale_jitter=(0.5, 2.0)),
+            AUGMENTED_VERSION,
+        ),
+        (ClassifierConfig(), ImageFolderConfig(), CropConfig(flip=False), AUGMENTED_VERSION),
+        (
+            ClassifierConfig(backbone=ResNetConfig()),
+            ImageFolderConfig(),
+            CropConfig(),
+            RESNET_VERSION,
         ),
         (
+            RetinaNetConfig(backbone=ResNetFPNConfig()),
             DigitsConfig(side=128),
-            TransformConfig(side=96, scale_jitter=(1.0, 1.0)),
-            RESIZED_VERSION,
+            AS_IT_IS,
+            RESNET_VERSION,
         ),
-        (DigitsConfig(side=128), TransformConfig(side=128), RESIZED_VERSION),
-        (CocoFolderConfig(), TransformConfig(side=128, scale_jitter=(1.0, 1.0)), RESIZED_VERSION),
     ],
 )
-def test_a_recipe_that_may_resize_pictures_has_the_version_of_the_new_resizing(
-    source, transform, version
+def test_a_recipe_has_the_version_of_what_last_changed_its_numerics(
+    model, source, transform, version
 ):
-    recipe = Recipe(data=DataConfig(source, transform), optim=OptimConfig(name="adamw"))
+    recipe = Recipe(model, DataConfig(source, transform), OptimConfig(name="adamw"))
     assert _version(recipe) == version

@@ -10,11 +10,10 @@ RESNET_KINDS = (RESIDUAL, BOTTLENECK)
 
 
 @pytest.mark.parametrize("kind", RESNET_KINDS)
-def test_block_without_its_branch_is_the_activated_shortcut(kind: str):
+def test_block_that_starts_without_its_branch_is_the_activated_shortcut(kind: str):
     inputs = 4 * EXPANSION[kind]
-    block = BLOCKS[kind](LAYERS, inputs=inputs, width=4).eval()
-    last = block.norm3 if hasattr(block, "norm3") else block.norm2
-    torch.nn.init.zeros_(last.weight)
+    layers = LayerConfig(zero_init_last=True)
+    block = BLOCKS[kind](layers, inputs=inputs, width=4).eval()
     x = torch.randn(2, inputs, 5, 7, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(block(x), x.relu())
 

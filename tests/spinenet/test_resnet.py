@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from spinenet.config import ClassifierConfig, ResNetConfig
+from spinenet.detection.config import MaskRCNNConfig, RetinaNetConfig
 from spinenet.layers import LayerConfig, SameConv2d
 from spinenet.resnet import ResNetFPN, ResNetFPNConfig
 
@@ -72,8 +74,44 @@ def test_a_body_that_does_not_exist_is_refused(wrong: dict, message: str):
         ResNetFPNConfig(**wrong)
 
 
-def test_stochastic_depth_drop_block_and_synchronised_norms_reach_the_body():
-    layers = LayerConfig(stochastic_depth=0.2, drop_block=0.1, sync_bn=True)
+@pytest.mark.parametrize("depth", [34, 50])
+@pytest.mark.parametrize("zeroed", [False, True])
+def test_every_norm_starts_at_one_but_where_the_last_of_each_block_is_to_start_at_zero(
+    depth: int, zeroed: bool
+):
+    config = ResNetFPNConfig(depth=depth, width=0.0625)
+    network = ResNetFPN(config, LayerConfig(zero_init_last=zeroed))
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all((norm.weight == norm.weight[0]).all() and not norm.bias.any() for norm in norms)
+    started = [norm.weight[0].item() for norm in norms]
+    assert started.count(0.0) == (16 if zeroed else 0)
+    assert started.count(1.0) == len(started) - started.count(0.0)
+
+
+def test_stochastic_depth_rises_from_group_to_group():
+    layers = LayerConfig(stochastic_depth=0.2)
+    body = ResNetFPN(ResNetFPNConfig(width=0.0625), layers).body
+    rates = [[block.drop_path.drop_prob for block in body[f"layer{n}"]] for n in range(1, 5)]
+    assert [len(group) for group in rates] == [3, 4, 6, 3]
+    for place, group in enumerate(rates, start=2):  # of five: the stem counts
+        assert group == pytest.approx([0.2 * place / 5] * len(group))
+
+
+def test_synchronised_norms_reach_the_body():
+    layers = LayerConfig(sync_bn=True)
     names = {type(m).__name__ for m in ResNetFPN(ResNetFPNConfig(width=0.0625), layers).modules()}
-    assert {"DropPath", "DropBlock2d", "SyncBatchNorm"} <= names
+    assert "SyncBatchNorm" in names
     assert "BatchNorm2d" not in names
+
+
+@pytest.mark.parametrize(
+    ("config", "backbone"),
+    [
+        (RetinaNetConfig, ResNetFPNConfig()),
+        (MaskRCNNConfig, ResNetFPNConfig()),
+        (ClassifierConfig, ResNetConfig()),
+    ],
+)
+def test_cells_are_not_dropped_of_a_resnet(config: type, backbone: object):
+    with pytest.raises(ValueError, match=r"drop_block 0\.1 is for SpineNets; leave it at 0"):
+        config(backbone=backbone, layers=LayerConfig(drop_block=0.1))

@@ -210,7 +210,7 @@ def test_two_pictures_are_learnt_by_heart_boxes_and_masks():
     ).view(2, 2, 112, 112)
     masks = (cuts > 0.5).to(torch.uint8)
     network = tiny(ResNetFPNConfig(width=0.125, endpoint_filters=16))
-    optimizer, steps = torch.optim.Adam(network.parameters()), 100
+    optimizer, steps = torch.optim.Adam(network.parameters()), 150
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 1e-2 * min(1, (step + 1) / 10) * (1 - step / steps)
         optimizer.zero_grad()
