@@ -55,9 +55,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a study's tables show; `hours` are those of its runs, added up, `machines` say how
-    many each processor or GPU trained, and `other_runs` are those of other versions of its variants
-    that the store in `folder` holds.
+    """Everything a study's tables show; `seeds` are the most of a variant, `fewest` the fewest of
+    those that have any; `hours` are those of its runs, added up, `machines` say how many each
+    processor or GPU trained, and `other_runs` are those of other versions of its variants that the
+    store in `folder` holds.
     """
 
     study: Study
@@ -72,6 +73,7 @@ class Report:
     machines: Mapping[str, int]
     other_runs: int = 0
     folder: str = ""
+    fewest: int = 0
 
     @property
     def metric(self) -> str:
@@ -100,18 +102,19 @@ def make_report(
     deviations: dict[str, float | None] = {m: noise(results, m) for m in study.metrics}
     deviation = deviations[study.metrics[0]]
     claims = [c for c in study.claims if c.a in full and c.b in full]
-    seeds = max((len(r) for r in results.values()), default=0)
+    seeds = sorted(len(found) for found in results.values() if found) or [0]
     # Each once, where variants share it.
     runs = {r.run_id: r for found in results.values() for r in found.values()}.values()
     return Report(
         study=study,
         profile=cells[0].profile,
         data=_data_name(cells[0].recipe.data.source),
-        seeds=seeds,
+        seeds=seeds[-1],
+        fewest=seeds[0],
         rows=rows,
         judgements=tuple(judge(claims, results, full, deviations)),
         deviation=deviation,
-        detectable=statistics.detectable(deviation, seeds) if deviation else None,
+        detectable=statistics.detectable(deviation, seeds[-1]) if deviation else None,
         hours=sum(run.all_seconds for run in runs) / 3600,
         machines=Counter(trained_on(run.environment) for run in runs),
         other_runs=other_runs(cells, store),
@@ -209,9 +212,12 @@ def replace_block(path: Path, name: str, text: str) -> None:
 def caption(report: Report) -> str:
     """What the first table's figures are."""
     if report.seeds:
-        count = f"{report.seeds} seeds: mean ± 95 % interval" if report.seeds > 1 else "1 seed"
+        count = str(report.seeds)
+        if report.fewest < report.seeds:
+            count = f"{report.fewest} to {count}"
+        what = "seeds: mean ± 95 % interval" if report.seeds > 1 else "seed"
         text = (
-            f"{report.metric} on `{report.data}`, profile `{report.profile}`, {count}. The "
+            f"{report.metric} on `{report.data}`, profile `{report.profile}`, {count} {what}. The "
             "paper's is that of its own data: compare the steps, not the levels."
         )
     else:
@@ -273,9 +279,9 @@ def count_table(report: Report) -> tuple[list[str], list[list[str]]]:
 
 def claim_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows: each claim's effect, interval, the paper's effect, corrected p, verdict,
-    seeds needed.
+    seeds that both of its variants have, seeds needed.
     """
-    header = ["claim", "effect", "95 % interval", "paper", "p", "verdict", "needs"]
+    header = ["claim", "effect", "95 % interval", "paper", "p", "verdict", "seeds", "needs"]
     rows = []
     for j in report.judgements:
         effect = "" if j.effect is None else f"{j.effect:+.1f}"
@@ -283,9 +289,8 @@ def claim_table(report: Report) -> tuple[list[str], list[list[str]]]:
         interval = "" if j.low is None or counted else f"{j.low:+.1f} to {j.high:+.1f}"
         paper = "" if j.claim.paper is None else f"{j.claim.paper:+.1f}"
         unit = {"macs_b": " B", "params_m": " M"}.get(j.claim.metric, "")
-        needed = "" if j.seeds_needed is None else str(j.seeds_needed)
-        cells = [j.claim.text, effect + unit, interval, paper, p_value(j.p), j.verdict, needed]
-        rows.append(cells)
+        cells = [j.claim.text, effect + unit, interval, paper, p_value(j.p), j.verdict]
+        rows.append([*cells, str(j.seeds or ""), str(j.seeds_needed or "")])
     return header, rows
 
 
@@ -314,6 +319,9 @@ def _noise(report: Report) -> str:
     if report.detectable is not None:
         shown = f"{report.detectable:.1f} {report.metric}"
         text += f" {report.seeds} seeds show a true difference of {shown} with 80 % power, "
+        fewer = statistics.detectable(report.deviation, report.fewest)
+        if fewer is not None and report.fewest < report.seeds:
+            text += f"{report.fewest} seeds one of {fewer:.1f}, "
         text += "judged alone."
     return text
 

@@ -18,6 +18,7 @@ from experiments import table_formats, tables
 from experiments.cli import render
 from experiments.compose import Changes
 from experiments.recipe import run_id, to_tree
+from experiments.statistics import detectable
 from experiments.store import Result, Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile, load_study
@@ -269,6 +270,22 @@ class TestWords:
         assert "profile `embedded`, 1 seed. The paper's" in tables.caption(report)
         assert tables.noise_line(report).startswith("One seed: no noise band")
         assert "2 seeds: mean ± 95 % interval" in tables.caption(self.report(ladder[2]))
+
+    def test_where_variants_have_different_seeds_both_numbers_are_told(self, tmp_path):
+        store, (study, grid) = Store(tmp_path), grid_of("ladder", seeds=4)
+        for cell in grid:
+            if cell.variant != "r50-fpn" or cell.seed < 2:
+                finish(store, cell)
+        report = tables.make_report(study, grid, store)
+        assert "2 to 4 seeds: mean ± 95 % interval" in tables.caption(report)
+        shown, fewer = (detectable(report.deviation, seeds) for seeds in (4, 2))
+        said = f"4 seeds show a true difference of {shown:.1f} AP with 80 % power, 2 seeds one of"
+        assert f"{said} {fewer:.1f}, judged alone" in tables.noise_line(report)
+        header, rows = tables.claim_table(report)
+        seeds = {row[0]: row[header.index("seeds")] for row in rows}
+        assert seeds["Cross-scale connections carry the permuted order"] == "4"
+        assert seeds["SpineNet-49 beats the pyramid"] == "2"
+        assert seeds["Block adjustment saves multiply-adds"] == ""
 
     def test_seeds_of_variants_that_learn_nothing_give_no_noise_band(self, tmp_path, monkeypatch):
         store = Store(tmp_path)

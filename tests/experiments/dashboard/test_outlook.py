@@ -146,15 +146,15 @@ def test_failed_runs_are_not_waited_for(grid, a_result):
 
 
 def begun_ladder(root: Path, like: Result) -> Path:
-    """Two of the ladder's three seeds, 130 s a run; the folder of the next."""
-    every = cells(load_study("ladder"), Selection(load_profile("embedded"), seeds=3))
+    """Five of the ladder's six seeds, 130 s a run; the folder of the next."""
+    every = cells(load_study("ladder"), Selection(load_profile("embedded"), seeds=6))
     facts: dict[str, Any] = {"environment": {"processor": processor()}, "macs_b": 0.2}
     facts |= {"images_seen": 4800, "train_seconds": 120.0, "seconds": 130.0}
-    for cell in every[:10]:
+    for cell in every[:25]:
         tree = to_tree(cell.recipe)
         made = replace(like, run_id=cell.run_id, seed=cell.seed, recipe=tree, **facts)
         write_result(root / f"{cell.recipe.name}-{cell.run_id}", made)
-    return Store(root).folder(every[10].run_id, every[10].recipe.name)
+    return Store(root).folder(every[25].run_id, every[25].recipe.name)
 
 
 def tell_progress(folder: Path, step: int, seconds: float) -> None:
@@ -170,16 +170,16 @@ def test_pages_say_how_long_it_still_takes(tmp_path, a_result):
     assert told in page(site, "study/ladder.html").words
     row = row_of(page(site, "index.html"), "Studies with runs", load_study("ladder").title)
     assert row["time left"].words == "11 min ± 1 %"
-    assert row["complete"].words == "10 of 15"
+    assert row["complete"].words == "25 of 30"
     with lock(folder):
         tell_progress(folder, 300, 60.0)
         news = read(site.news()[0].encode())
         (line,) = (p for p in news.all("p") if "under-way" in p.attributes["class"])
         assert "ladder, embedded" in line.words
-        assert "70 %, 10 of 15 runs" in line.words
+        assert "85 %, 25 of 30 runs" in line.words
         assert "about 10 min left, give or take 1 %" in line.words
         (bar,) = line.all("progress")
-        assert float(bar.attributes["value"]) == pytest.approx(10.5 / 15)
+        assert float(bar.attributes["value"]) == pytest.approx(25.5 / 30)
 
 
 def test_the_news_of_a_large_grid_come_in_a_moment(tmp_path, a_result):
