@@ -9,7 +9,7 @@ from tests.experiments.dashboard.conftest import STORES
 from tests.experiments.dashboard.reading import read, row_of
 from tests.experiments.dashboard.test_pages import SCRIPT, page
 
-PAIR = "compare/abae0cde6d11-b6e7c85b642f"
+PAIR = "compare/e53b5811f1f0-b6e7c85b642f"
 
 
 def test_two_runs_are_compared_where_they_are_served(site):
