@@ -121,7 +121,7 @@ def test_tracking_takes_less_than_a_percent_of_the_fastest_embedded_run(
     selection = Selection(profile=profile, seeds=1, changes=changes, only=("r50-fpn",))
     (cell,) = cells(load_study("ladder"), selection)
     stored = min(of_ladder(Store(ROOT / "results" / "embedded")), key=lambda r: r.seconds)
-    assert stored.name == "r50-fpn-digits-s1"
+    assert stored.name.startswith("r50-fpn-digits")
     spent: list[float] = []
     log_metrics = SafeWandbLogger.log_metrics
 
