@@ -98,7 +98,7 @@ def to_mapping(report: Report) -> dict[str, Any]:
         "noise": {
             "metric": report.metric,
             "deviation": report.deviation,
-            "detectable": report.detectable,
+            "detectable": report.detectable(report.seeds),
         },
         "hours": report.hours,
         "machines": dict(report.machines),

@@ -65,20 +65,25 @@ class Report:
     profile: str
     data: str
     seeds: int
+    fewest: int
     rows: tuple[Row, ...]
     judgements: tuple[Judgement, ...]
     deviation: float | None
-    detectable: float | None
     hours: float
     machines: Mapping[str, int]
     other_runs: int = 0
     folder: str = ""
-    fewest: int = 0
 
     @property
     def metric(self) -> str:
         """What the study is about; noise and the smallest detectable difference are in it."""
         return self.study.metrics[0]
+
+    def detectable(self, seeds: int) -> float | None:
+        """The smallest true difference that so many seeds show with 80 % power; None without a
+        noise band.
+        """
+        return statistics.detectable(self.deviation, seeds) if self.deviation else None
 
 
 def make_report(
@@ -114,7 +119,6 @@ def make_report(
         rows=rows,
         judgements=tuple(judge(claims, results, full, deviations)),
         deviation=deviation,
-        detectable=statistics.detectable(deviation, seeds[-1]) if deviation else None,
         hours=sum(run.all_seconds for run in runs) / 3600,
         machines=Counter(trained_on(run.environment) for run in runs),
         other_runs=other_runs(cells, store),
@@ -316,10 +320,10 @@ def _noise(report: Report) -> str:
         f"Noise over seeds: ± {report.deviation:.2f} {report.metric} (standard deviation, pooled "
         "over the variants that learn)."
     )
-    if report.detectable is not None:
-        shown = f"{report.detectable:.1f} {report.metric}"
-        text += f" {report.seeds} seeds show a true difference of {shown} with 80 % power, "
-        fewer = statistics.detectable(report.deviation, report.fewest)
+    if (shown := report.detectable(report.seeds)) is not None:
+        text += f" {report.seeds} seeds show a true difference of {shown:.1f} {report.metric} with "
+        text += "80 % power, "
+        fewer = report.detectable(report.fewest)
         if fewer is not None and report.fewest < report.seeds:
             text += f"{report.fewest} seeds one of {fewer:.1f}, "
         text += "judged alone."
