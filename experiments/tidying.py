@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 from experiments.archive import STAGING
 from experiments.errors import UserError
 from experiments.leases import HeldError, clear, is_locked, lock
+from experiments.search.places import TABLE
 from experiments.store import CHECKPOINTS, RUN_FOLDER, Store, read_record, read_result
 
 GONE = ".gone"  # the end of the name of a folder that is being removed
@@ -68,13 +70,16 @@ def remove(found: Sequence[Leftover]) -> list[Leftover]:
     return gone
 
 
-def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) -> set[str]:
+def asked_runs(
+    store: Store, searches: Path, study_files: Sequence[str] = (), tables: Sequence[Path] = ()
+) -> set[str]:
     """Ids of the runs that a shipped study or a study file asks for, at any profile, on its own
     data and on each data set that the store has results of; a search of these, with its finalists;
-    or the table of trained networks.
+    or a table of trained networks, the suite's own or one of these.
     """
     from experiments.search import table
-    from experiments.search.asynchronous import replayed
+    from experiments.search.asynchronous import opened
+    from experiments.search.candidates import RunMissingError
     from experiments.search.config import FILE
     from experiments.search.finals import finals
     from experiments.search.report import standings
@@ -84,11 +89,13 @@ def asked_runs(store: Store, searches: Path, study_files: Sequence[str] = ()) ->
     snapshot = Lookout([store.root]).look()
     wanted = {cell for grid in StudyGrids(study_files).all(snapshot) for cell in grid.by_run}
     for folder in sorted(path.parent for path in searches.glob(f"*/{FILE}")):
-        made = replayed(folder, store)
+        made = opened(folder, store)
+        with suppress(RunMissingError):  # its runs are in another store
+            made.replay()
         wanted.update(made.journal.runs())  # also of samples after a run that is gone
         wanted |= {candidate.cell.run_id for candidate in made.asked}
         wanted |= {cell.run_id for cell in finals(made, standings(made.tried))}
-    return wanted | table.asked()
+    return wanted.union(*map(table.asked, (TABLE, *tables)))
 
 
 def _of_run(folder: Path, kinds: Collection[Kind], asked: Collection[str]) -> Iterator[Leftover]:

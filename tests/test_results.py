@@ -119,7 +119,7 @@ class TestSearch:
     def test_a_replay_is_of_the_table_that_is_stored(self):
         held = read_stored(ROOT / "results" / "search" / "replay.json", Contest, "")
         table = read(TABLE)
-        assert held is None or (table is not None and is_of(held, held.config, table))
+        assert held is None or (table is not None and is_of(held, table))
 
     def test_the_page_and_the_figure_have_what_searches_found(self, tmp_path):
         found = read_all(FOUND)

@@ -188,6 +188,7 @@ class GridProgress:
         )
         total = sum(self._price(cell.run_id) for cell in cells)
         self.total = self.progress.add_task("[bold]grid", total=total)
+        self.done_before = 0.0
         self.ended: list[str] = []
         self.tasks: dict[str, TaskID] = {}
         self.started: dict[str, float] = {}
@@ -222,9 +223,10 @@ class GridProgress:
     def _tell_left(self) -> None:
         """A line for logs, which show no bar."""
         bar = self.progress.tasks[0]
-        if progress_console.is_terminal or not bar.total or not bar.completed:
+        gained = bar.completed - self.done_before
+        if progress_console.is_terminal or not bar.total or gained <= 0:
             return
-        left = (bar.elapsed or 0.0) * (bar.total / bar.completed - 1)
+        left = (bar.elapsed or 0.0) * (bar.total - bar.completed) / gained
         progress_console.print(f"{bar.percentage:.0f} %, about {duration(left)} left")
 
     def _on_start(self, cell: Cell, event: Event) -> None:
@@ -289,6 +291,12 @@ class SearchProgress(GridProgress):
         self._count()
         if event["kind"] in ENDS:
             self._tell_left()
+
+    def _on_start(self, cell: Cell, event: Event) -> None:
+        if not self.started:  # what an earlier session did took none of this one's time
+            self.done_before = len(self.made.tried)
+            self.progress.reset(self.total, completed=self.done_before)
+        super()._on_start(cell, event)
 
     def _count(self) -> None:
         best = max((tried.reward for tried in self.made.tried), default=0.0)

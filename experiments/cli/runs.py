@@ -36,6 +36,10 @@ def gc(
     searches: Annotated[
         Path, typer.Option("--searches", help="Folder of the searches whose runs are wanted.")
     ] = SEARCHES,
+    table: Annotated[
+        list[Path] | None,
+        typer.Option("--table", help="A table of networks whose runs are wanted. Repeatable."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what could go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -51,7 +55,11 @@ def gc(
         raise UserError(f"--only {unknown[0]}: {did_you_mean(unknown[0], KINDS)}")
     kinds = [kind for kind in KINDS if not only or kind in only]
     store = Store(runs)
-    asked = asked_runs(store, searches, study or ()) if "unasked" in kinds else set()
+    for path in table or ():
+        if not path.is_file():
+            raise UserError(f"--table {path}: there is no such file")
+    files = (study or (), table or ())
+    asked = asked_runs(store, searches, *files) if "unasked" in kinds else set()
     found = leftovers(store, kinds, asked)
     for item in found:
         typer.echo(

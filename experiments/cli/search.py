@@ -30,7 +30,7 @@ from experiments.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.cli.render import GridProgress, SearchProgress
-    from experiments.search.candidates import Search
+    from experiments.search.candidates import LimitError, Search
     from experiments.search.findings import Findings
     from experiments.store import Failure
     from experiments.study import Cell
@@ -107,10 +107,12 @@ def search(
         keep_settings(folder, config, made.proxy.run_id)
         carried_out: dict[str, Any] = {"wandb": wandb, "other_code": other_code}
         place = Place(executor, cluster, jobs)
-        _carry_out(made, folder, place, carried_out)
+        limit = _carry_out(made, folder, place, carried_out)
         if finalists:
             _run_finals(made, finalists, folder, place, carried_out)
     _show(findings(name, made, folder), as_json)
+    if limit is not None:
+        raise limit
 
 
 def report(
@@ -153,8 +155,13 @@ def report(
             typer.echo(f"kept in {out}", err=True)
 
 
-def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, Any]) -> None:
-    """Run what the search asks for, as it asks."""
+def _carry_out(
+    made: Search, folder: Path, place: Place, carried_out: dict[str, Any]
+) -> LimitError | None:
+    """Run what the search asks for, as it asks; the limit on multiply-adds, if that ended it."""
+    from experiments.search.candidates import LimitError
+
+    met = None
     from datamodules import open_data
     from experiments.cli.render import SearchProgress, progress_console
 
@@ -162,9 +169,13 @@ def _carry_out(made: Search, folder: Path, place: Place, carried_out: dict[str, 
     with progress_console.status("preparing the data"):
         open_data(made.proxy.recipe.data.source).prepare()
     with interruptible(), SearchProgress(made) as progress, _noted(made, folder, workers, progress):
-        _run_all(made, place, workers, carried_out, progress)
+        try:
+            _run_all(made, place, workers, carried_out, progress)
+        except LimitError as error:
+            met = error
     for cell, failure in _stuck(made, progress):
         raise _failed(cell, failure)
+    return met
 
 
 @contextmanager
@@ -211,13 +222,18 @@ def _run_finals(
     """The best so many once more, with other seeds."""
     from experiments.cli.render import GridProgress
     from experiments.executors import dropping_checkpoints, run_cells
+    from experiments.grid import await_others
     from experiments.runtime import Runtime
     from experiments.search.candidates import settled
     from experiments.search.finals import finals
     from experiments.search.report import standings
 
     again = finals(made, standings(made.tried)[:number])
-    missing = [cell for cell in again if settled(made.store, cell) is None]
+
+    def unsettled() -> list[Cell]:
+        return [cell for cell in again if settled(made.store, cell) is None]
+
+    missing = unsettled()
     if not missing:
         return
     runtime = Runtime(group=made.config.profile, **carried_out)
@@ -227,14 +243,12 @@ def _run_finals(
         GridProgress(missing) as progress,
         _noted(made, folder, workers, progress),
     ):
-        run_cells(
-            place.executor,
-            missing,
-            made.store,
-            {cell.run_id: runtime for cell in missing},
-            workers,
-            dropping_checkpoints(progress.watch, made.store),
-        )
+        watch = dropping_checkpoints(progress.watch, made.store)
+        free = missing
+        while free:
+            of_run = {cell.run_id: runtime for cell in free}
+            run_cells(place.executor, free, made.store, of_run, workers, watch)
+            free = await_others(unsettled(), made.store)
     for cell, failure in progress.failures:
         if settled(made.store, cell) is None:
             raise _failed(cell, failure)
@@ -264,17 +278,26 @@ def _run_all(
     runtime = Runtime(group=made.config.profile, **carried_out)
     watch = dropping_checkpoints(progress.watch, made.store)
     while True:
-        pending = made.cells()
-        place.executor.run_as_asked(
-            partial(next, pending, None), made.store, lambda _: runtime, workers, watch
-        )
+        upcoming = partial(_upcoming, made.cells(), made, progress)
+        place.executor.run_as_asked(upcoming, made.store, lambda _: runtime, workers, watch)
         if made.is_complete or _stuck(made, progress):
             return
         await_others(made.unsettled(), made.store)
 
 
+def _upcoming(
+    pending: Iterator[Cell | None], made: Search, progress: SearchProgress
+) -> Cell | None:
+    """The next run. None once `lag` have failed, beyond which a search with a barrier could not
+    get: one without it would draw all its samples, and learn from none.
+    """
+    return None if len(_stuck(made, progress)) >= made.config.lag else next(pending, None)
+
+
 def _stuck(made: Search, progress: SearchProgress) -> list[tuple[Cell, Failure]]:
     """Failures without whose runs the search cannot end."""
+    if not progress.failures:
+        return []
     needed = {cell.run_id for cell in made.unsettled()}
     return [(cell, failure) for cell, failure in progress.failures if cell.run_id in needed]
 

@@ -58,14 +58,14 @@ def spaces(into: IntoOption = None, as_json: JsonOption = False) -> None:
     from experiments.tables import markdown
 
     rows = spaces_rows()
+    if into is not None:
+        _write_block(into, SPACES_BLOCK, markdown(SPACES_HEADER, rows))
     if as_json:
         from spinenet.search import space
 
         sizes = {name: space.space(name).sizes() for name in space.spaces()}
         typer.echo(json.dumps(sizes, indent=1))
-    elif into is not None:
-        _write_block(into, SPACES_BLOCK, markdown(SPACES_HEADER, rows))
-    else:
+    elif into is None:
         _print_spaces(SPACES_HEADER, rows)
 
 
@@ -84,6 +84,10 @@ def table(
     runs: RunsOption = RUNS,
     other_code: OtherCodeOption = "refuse",
     out: Annotated[Path, typer.Option("--out", help="File of the table.")] = TABLE,
+    networks: Annotated[
+        Path | None,
+        typer.Option("--networks", help="A table whose networks a new one takes, by any proxy."),
+    ] = None,
     stored: Annotated[
         bool, typer.Option("--stored", help="Train nothing; say what the file has.")
     ] = False,
@@ -114,7 +118,7 @@ def table(
         seconds = None if max_time is None else parse_duration(max_time, "--max-time")
         # A line and no spinner, whose thread would keep counting to one process.
         progress_console.print("drawing networks and counting what they cost")
-        planned = plan(config, out)
+        planned = plan(config, out, networks)
         found = _train(planned, Store(runs), out, jobs, seconds, other_code)
     _tell_worth(found, into, figure, as_json)
 
@@ -141,6 +145,7 @@ def contest(
     """
     from experiments.search import stored
     from experiments.search.contest import CONTESTS, Contest, ContestConfig, is_of
+    from experiments.search.stored import refuse_other_settings
     from experiments.search.table import read
 
     if name not in CONTESTS:
@@ -149,9 +154,14 @@ def contest(
     path = out or RESULTS / f"{name}.json"
     way_out = f"remove it, and `spinenet search-contest {name}` holds it again"
     held, trained = stored.read(path, Contest, way_out), read(table_file)
-    if held is None or not is_of(held, config, trained):
+    if held is not None:
+        refuse_other_settings(path, held.config, config)
+    if held is None or not is_of(held, trained):
         held = _hold(config, trained)
         stored.write(path, held)
+    else:
+        commit = str(held.environment.get("commit", "unknown"))[:10]
+        typer.echo(f"{path} is of commit {commit}; {way_out}", err=True)
     _tell_contest(held, into, figure, as_json)
 
 

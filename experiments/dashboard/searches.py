@@ -20,8 +20,8 @@ from typing import Any
 from datamodules import DataError
 from experiments.dashboard.outlook import FEWEST, Outlook, dealt
 from experiments.errors import UserError
-from experiments.search.asynchronous import RunMissingError, opened
-from experiments.search.candidates import Candidate, Search
+from experiments.search.asynchronous import opened
+from experiments.search.candidates import Candidate, RunMissingError, Search
 from experiments.search.config import SearchConfig, read_config
 from experiments.search.finals import verdicts, winner
 from experiments.search.report import best_so_far, front, standings

@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from experiments.errors import UserError
-from experiments.search.candidates import Candidate, Search, settled
+from experiments.search.candidates import (
+    Candidate,
+    LimitError,
+    RunMissingError,
+    Search,
+    settled,
+)
 from experiments.search.config import SearchConfig, read_config, refuse_other_proxy
 from experiments.search.journal import JOURNAL, Ask, Journal, Tell
 from experiments.store import Store
 from experiments.study import Cell
-
-
-class RunMissingError(UserError):
-    """The controller was told of a run that the store lacks."""
 
 
 class AsynchronousSearch(Search):
@@ -57,10 +58,16 @@ class AsynchronousSearch(Search):
             self._tell_of_all_that_ended()
             if self.is_complete:
                 return
-            if len(self.asked) == self.config.samples:
+            if self._limit is not None and len(self.tried) == len(self.asked):
+                raise self._limit
+            if self._limit is not None or len(self.asked) == self.config.samples:
                 yield None
                 continue
-            candidate = self._draw()
+            try:
+                candidate = self._draw()
+            except LimitError as error:
+                self._limit = error
+                continue
             self._note_ask(candidate)
             self._followed += 1
             if (cell := self._ask(candidate)) is not None:
@@ -79,7 +86,8 @@ class AsynchronousSearch(Search):
         if record is None:
             raise RunMissingError(
                 f"{self.journal.path}: sample {candidate.number} was told, and its run is not in "
-                f"{self.store.root}; name the folder of the search's runs by --runs"
+                f"{self.store.root}; name the folder of the search's runs by --runs, or give the "
+                "search another name to begin anew"
             )
         self._tell(candidate, record)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from experiments.counting import as_trained, counts
@@ -31,6 +32,10 @@ MOST_ATTEMPTS = 1000  # to draw a network under the limit
 
 class LimitError(UserError):
     """The controller draws no network under the limit: here the search ends."""
+
+
+class RunMissingError(UserError):
+    """The store lacks runs that the search has had."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Search:
         self.asked: list[Candidate] = []
         self.tried: list[Tried] = []
         self._cells: dict[str, Cell] = {}  # by graph hash
-        self._is_at_limit = False
+        self._limit: LimitError | None = None  # met: nothing more is drawn
 
     @property
     def proxy(self) -> Cell:
@@ -75,16 +80,13 @@ class Search:
         """Take in what the store has, as far as it goes without a run that it lacks, or to where
         the controller draws no network under the limit. Nothing is written.
 
-        Raises UserError where the controller asks for another network than it did.
+        Raises UserError where the controller asks for another network than it did, and
+        RunMissingError where the store is not the one that the search's runs are in.
         """
-        if self._is_at_limit:
-            return  # nothing that could be told would change what is drawn
-        try:
+        with suppress(LimitError):
             for cell in self._steps(is_noted=False):
                 if cell is None:
                     return
-        except LimitError:
-            self._is_at_limit = True
 
     @property
     def is_complete(self) -> bool:
@@ -96,8 +98,9 @@ class Search:
         again, it begins with the runs that it gave before and that have not ended well.
 
         A network that was asked for before, in whatever way it was written, is not run again. What
-        is asked for is in the journal before it is given. Raises UserError where the controller
-        asks for another network than it did, and LimitError where it draws none under the limit.
+        is asked for is in the journal before it is given. Raises UserError and RunMissingError as
+        `replay` does, and LimitError where the controller draws no network under the limit, once
+        all that it drew before have ended.
         """
         self.journal.mend()
         for candidate in self.asked[len(self.journal.runs()) :]:
@@ -105,18 +108,26 @@ class Search:
         yield from self._steps(is_noted=True)
 
     def _steps(self, is_noted: bool) -> Iterator[Cell | None]:
-        yield from self.unsettled()
         before = self.journal.runs()
+        self._refuse_another_store(before)
+        yield from self.unsettled()
         while not self.is_complete:
-            number, samples = len(self.asked), self.config.samples
-            due = number - self.config.lag + 1 if number < samples else samples
+            number, is_over = len(self.asked), self._limit is not None
+            is_over |= number == self.config.samples
+            due = number if is_over else number - self.config.lag + 1
             self._take_in(due)
             if len(self.tried) < due:
                 yield None
                 continue
-            if number == samples:
+            if self._limit is not None:
+                raise self._limit
+            if is_over:
                 return
-            candidate = self._draw()
+            try:
+                candidate = self._draw()
+            except LimitError as error:
+                self._limit = error
+                continue
             if number < len(before):
                 self._refuse_another(candidate, before[number])
             elif is_noted:
@@ -160,6 +171,19 @@ class Search:
 
     def _note_ask(self, candidate: Candidate) -> None:
         self.journal.note(Ask(candidate.number, candidate.cell.run_id))
+
+    def _refuse_another_store(self, before: list[str]) -> None:
+        """Raise RunMissingError where so many runs were asked for that some had ended, and the
+        store has none of them.
+        """
+        if len(before) <= self.config.lag:
+            return
+        if not any(record.is_settled for record in self.store.records(before).values()):
+            raise RunMissingError(
+                f"{self.journal.path}: {len(before)} samples were asked for, and {self.store.root} "
+                "has the result of none; name the folder of the search's runs by --runs, or give "
+                "the search another name to begin anew"
+            )
 
     def _refuse_another(self, candidate: Candidate, before: str) -> None:
         """Raise UserError where a candidate's run is not that which was asked for before."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from experiments.durations import duration
+from experiments.provenance import trained_on
 from experiments.search.contest import (
     CHANCE,
     CONTESTS,
@@ -94,16 +95,18 @@ def contest_markdown(name: ContestName, contest: Contest | None) -> str:
 def contest_caption(contest: Contest) -> str:
     """What the table's numbers are."""
     config, facts = contest.config, contest.facts
-    over = f"mean ± 95 % interval over {config.seeds} seeds"
     if contest.optimum is not None:
         return (
             f"Regret of the chosen network ({contest.optimum:g} less its worth) after so many "
-            f"samples in the space `{config.space}`: {over}."
+            f"samples in the space `{config.space}`: mean ± 95 % interval over {config.seeds} "
+            "seeds."
         )
     return (
-        f"AP of the chosen network after so many samples in the space `{config.space}`: {over}, "
-        "each with a model of its own. Rewards are by a model of one half of the table, AP by one "
-        "of the other half. Of a network of this space in the half that it has not seen "
+        f"AP of the chosen network after so many samples in the space `{config.space}`: mean ± "
+        f"95 % interval over {contest.replicates} halvings of the table. Rewards are by a model "
+        "of one half, AP by one of the other; and once more with the halves exchanged, the mean of "
+        "both counting as one. Intervals and p are of this table: another would move all halvings "
+        "alike. Of a network of this space in the half that it has not seen "
         f"({facts['networks']} in both) a model is off by {facts['rmse']:.2f} AP (root mean "
         f"square); Kendall's rank correlation is {facts['kendall']:.2f}, and "
         f"{float(facts['explained']):.0%} of the variance are explained. Of the third that it "
@@ -139,8 +142,9 @@ def contest_verdict(contest: Contest) -> str:
     """Who beat chance, and whom else, in a sentence."""
     told = "; ".join(f"{gain.controller} {_verdict(gain)}" for gain in gains(contest))
     return (
-        f"After {contest.config.samples} samples: {told} (paired t-tests over seeds, corrected for "
-        "all of them by Holm's method)."
+        f"After {contest.config.samples} samples: {told} (paired t-tests over "
+        f"{'seeds' if contest.config.sharing == 1 else 'halvings'}, corrected for all of them by "
+        "Holm's method)."
     )
 
 
@@ -246,12 +250,14 @@ def found_caption(found: Sequence[Findings]) -> str:
     """What the table's numbers are."""
     profiles = " and ".join(dict.fromkeys(f"`{one.config.profile}`" for one in found))
     rewards = " or ".join(dict.fromkeys(one.config.reward for one in found))
+    machines = " and ".join(dict.fromkeys(trained_on(one.environment) for one in found))
     return (
-        f"Searches by profile {profiles}. The best has the largest reward, {rewards} in percent of "
-        f"one seed; the chosen, of so many finalists, the largest mean over {SEEDS} other seeds, "
-        "which as the largest of several still promises somewhat too much. M are 1e6 multiply-adds "
-        "of the proxy network. Core hours are of all workers, those that wait included, and of "
-        "finalists too; a session that was killed is not counted, nor its runs."
+        f"Searches by profile {profiles}, on {machines}. The best has the largest reward, "
+        f"{rewards} in percent of one seed; the chosen, of so many finalists, the largest mean "
+        f"over {SEEDS} other seeds, which as the largest of several still promises somewhat too "
+        "much. M are 1e6 multiply-adds of the proxy network. Core hours are of all workers, those "
+        "that wait included, and of finalists too; a session that was killed is not counted, nor "
+        "its runs."
     )
 
 

@@ -22,13 +22,13 @@ SIZE = (7.6, 3.4)  # inches
 
 
 def contest_figure(contest: Contest) -> Figure:
-    """Each controller's mean over seeds and its 95 % interval, after so many samples: the regret
+    """Each controller's mean and its 95 % interval, after so many samples: the regret
     where the optimum is known, else AP.
     """
     drawn = Figure(figsize=SIZE, layout="constrained")
     axes = drawn.subplots()
-    for name, curves in contest.curves.items():
-        values = np.array(curves)
+    for name in contest.curves:
+        values = contest.means(name)
         if contest.optimum is not None:
             values = contest.optimum - values
         found = [estimate(column) for column in values.T.tolist()]

@@ -25,7 +25,8 @@ WAY_OUT = "`spinenet search-report NAME --out` writes it again"
 class Findings:
     """A search after `tried` samples: its networks, the best first, the largest reward after each
     sample, the runs on the front of reward and multiply-adds, and the shares of the levels early
-    and late. `finals` has by sample the mean reward over other seeds of those trained again.
+    and late. `finals` has by sample the mean reward over other seeds of those trained again;
+    `environment` is that of the first that was trained.
     """
 
     name: str
@@ -48,10 +49,11 @@ class Findings:
 def findings(name: str, made: Search, folder: Path) -> Findings:
     """What is known of a search by the runs that it has taken in."""
     found = standings(made.tried)
+    first = next((one for one in made.tried if one.result is not None), None)
     return Findings(
         name=name,
         config=made.config,
-        environment=environment(),
+        environment=dict(first.result.environment) if first and first.result else environment(),
         pace=read_pace(folder),
         tried=len(made.tried),
         finals=verdicts(made, found),

@@ -88,11 +88,11 @@ def sample(samples: int, seed: int, base: Recipe) -> list[Network]:
         for name, where in PAPERS.items()
     ]
     everything = [*papers, *(one for some in drawn.values() for one in some)]
-    costed = iter(_costed(everything, base))
-    first = list(islice(costed, len(papers)))
+    priced = iter(costed(everything, base))
+    first = list(islice(priced, len(papers)))
     rng = np.random.default_rng((seed, len(drawn)))
     chosen = [
-        pair for some in drawn.values() for pair in _spread(list(islice(costed, len(some))), rng)
+        pair for some in drawn.values() for pair in _spread(list(islice(priced, len(some))), rng)
     ]
     return first + [one for _, one in sorted(chosen, key=lambda pair: pair[0])]
 
@@ -111,7 +111,8 @@ def _network(where: str, choices: Choices, name: str = "") -> Network:
     return Network(where, choices, graph_hash(space(where).decode(choices)), 0.0, 0.0, name)
 
 
-def _costed(networks: Sequence[Network], base: Recipe) -> list[Network]:
+def costed(networks: Sequence[Network], base: Recipe) -> list[Network]:
+    """The networks with what they cost as a recipe trains them."""
     jobs = [as_trained(with_genotype(base, one.genotype, 0)) for one in networks]
     found = count_all(jobs, free_cores())
     return [

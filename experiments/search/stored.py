@@ -49,6 +49,18 @@ def read(path: Path, kind: type[T], way_out: str) -> T | None:
         raise UserError(f"{path}: {key or 'file'}: {told}; {way_out}") from None
 
 
+def refuse_other_settings(path: Path, before: Any, now: Any) -> None:
+    """Raise UserError that names the first setting in which two of a kind differ, the one in a file
+    and the one that is asked for.
+    """
+    for name, value in asdict(before).items():
+        if getattr(now, name) != value:
+            raise UserError(
+                f"{path}: {name} is {value!r}, not {getattr(now, name)!r}; go on with the same "
+                "settings, or write another file with --out"
+            )
+
+
 def as_lines(body: Mapping[str, Any]) -> str:
     """JSON of a mapping, in which each row of a list or mapping is on a line of its own; a list of
     numbers is one row.

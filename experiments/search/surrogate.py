@@ -9,8 +9,9 @@ never promise more than the table holds.
 A controller that searches long finds the mistakes of what rewards it. So the table is cut in half:
 the model of one half rewards, and that of the other, which has not seen the networks that misled
 the first, judges what is chosen. Mistakes that the features themselves make, both share. Each seed
-has a model of its own. The error of a model is that on the other half, of all its networks and of
-those that the model ranks highest, where a search ends.
+has a model of its own, and two in turn have the same halves, exchanged. The error of a model is
+that on the other half, of all its networks and of those that the model ranks highest, where a
+search ends.
 """
 
 from __future__ import annotations

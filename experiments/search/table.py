@@ -9,7 +9,7 @@ that the file or the store has is not made again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from experiments.search import stored
 from experiments.search.candidates import LOST, settled
 from experiments.search.places import TABLE
 from experiments.search.proxy import base_recipe, with_genotype
-from experiments.search.sampling import PAPERS, Network, sample
+from experiments.search.sampling import PAPERS, Network, costed, sample
 from experiments.store import Store
 from experiments.study import Cell
 
@@ -148,20 +148,17 @@ class Plan:
         return Table(self.config, environment(), self.networks, runs, dict(self.bases))
 
 
-def plan(config: TableConfig, path: Path = TABLE) -> Plan:
-    """What there is to do for a table, given its file if there is one.
+def plan(config: TableConfig, path: Path = TABLE, networks_of: Path | None = None) -> Plan:
+    """What there is to do for a table, given its file if there is one. A new one has the networks
+    of the table in `networks_of`, whatever those cost by its own proxy, or else a sample.
 
-    Raises UserError where the file is of other settings, or of recipes that have changed since.
+    Raises UserError where the file is of other settings, or of recipes that have changed since, and
+    where `networks_of` has no table, or one of another sample.
     """
     before, bases = read(path), _bases(config)
     identities: dict[str, str] = {p: run_id(recipe, of) for p, (recipe, of) in bases.items()}
     if before is not None:
-        for name, value in asdict(before.config).items():
-            if getattr(config, name) != value:
-                raise UserError(
-                    f"{path}: {name} is {value!r}, not {getattr(config, name)!r}; go on with the "
-                    "same settings, or write another file with --out"
-                )
+        stored.refuse_other_settings(path, before.config, config)
         for part, identity in identities.items():
             if before.bases.get(part) != identity:
                 profile = config.profile if part == "proxy" else config.long_profile
@@ -170,7 +167,7 @@ def plan(config: TableConfig, path: Path = TABLE) -> Plan:
                     f"{profile!r} or what it sizes has changed since, so its runs are others; "
                     "restore it, or write another file with --out"
                 )
-    networks = before.networks if before else tuple(_sampled(config))
+    networks = before.networks if before else tuple(_networks(config, networks_of))
     known = _by_id(before.runs) if before else {}
     return Plan(config, networks, tuple(_entries(config, networks, bases)), known, identities)
 
@@ -189,8 +186,20 @@ def asked(path: Path = TABLE) -> set[str]:
     return {entry.cell.run_id for entry in _entries(before.config, before.networks, bases)}
 
 
-def _sampled(config: TableConfig) -> list[Network]:
-    return sample(config.samples, config.seed, base_recipe(config.recipe, config.profile))
+def _networks(config: TableConfig, of: Path | None) -> list[Network]:
+    base = base_recipe(config.recipe, config.profile)
+    if of is None:
+        return sample(config.samples, config.seed, base)
+    other = read(of)
+    if other is None:
+        raise UserError(f"--networks {of}: there is no such table")
+    for name in ("samples", "seed"):
+        if (theirs := getattr(other.config, name)) != getattr(config, name):
+            raise UserError(
+                f"--networks {of}: {name} is {theirs}, not {getattr(config, name)}; give "
+                f"--{name} {theirs}"
+            )
+    return costed(other.networks, base)
 
 
 def _bases(config: TableConfig) -> dict[Part, tuple[Recipe, str]]:

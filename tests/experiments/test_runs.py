@@ -398,7 +398,12 @@ def test_all_that_a_search_knows_stays(tmp_path):
 
 
 def test_the_table_of_networks_asks_for_its_runs(tmp_path, monkeypatch):
-    stored = read_table(COMMITTED.parents[0] / "search" / "table.json")
+    path = COMMITTED.parents[0] / "search" / "table.json"
+    stored = read_table(path)
     assert stored is not None
     monkeypatch.chdir(COMMITTED.parents[1])
-    assert {run.run_id for run in stored.runs} <= asked_runs(Store(tmp_path), tmp_path / "none")
+    runs, none = {run.run_id for run in stored.runs}, tmp_path / "none"
+    assert runs <= asked_runs(Store(tmp_path), none)
+    monkeypatch.chdir(tmp_path)
+    assert not runs <= asked_runs(Store(tmp_path), none)
+    assert runs <= asked_runs(Store(tmp_path), none, tables=[path])

@@ -8,18 +8,27 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments import leases
+from experiments.cli.render import SearchProgress, progress_console
 from experiments.counting import as_trained, counts
 from experiments.errors import UserError
 from experiments.inspection import check_study
 from experiments.search import documents, stored
-from experiments.search.asynchronous import replayed
-from experiments.search.candidates import LOST, Candidate, LimitError, Search, Tried
+from experiments.search.asynchronous import make_search, replayed
+from experiments.search.candidates import (
+    LOST,
+    Candidate,
+    LimitError,
+    RunMissingError,
+    Search,
+    Tried,
+)
 from experiments.search.config import SearchConfig, keep_settings, read_config
 from experiments.search.figures import found_figure
 from experiments.search.finals import SEEDS, finals, verdicts, winner
@@ -63,6 +72,24 @@ def test_stopped_anywhere_it_ends_as_if_it_had_not_been(tmp_path):
     runs += carried_out(last, 2, rng)
     assert [t.candidate.choices for t in last.tried] == [t.candidate.choices for t in whole.tried]
     assert {r.run_id for r in store.results()} == set(expected)
+
+
+def test_the_time_left_is_by_what_this_session_did(store, monkeypatch, capsys):
+    carried_out(searching(CONFIG, store), 1, np.random.default_rng(0), stop_after=40)
+    now = 0.0
+    monkeypatch.setattr(progress_console, "get_time", lambda: now)
+    search = searching(CONFIG, store)
+    progress = SearchProgress(search)
+    with progress:
+        for cell in islice(search.cells(), 10):
+            assert cell is not None
+            progress.watch(cell, {"kind": "start"})
+            now += 60
+            finish(store, cell)
+            progress.watch(cell, {"kind": "done"})
+    left = CONFIG.samples - len(search.tried)
+    *_, last = [line for line in capsys.readouterr().err.splitlines() if "left" in line]
+    assert any(f"about {left + late} min left" in last for late in (0, 1)), (left, last)
 
 
 def test_no_more_than_the_lag_is_under_way(store):
@@ -125,7 +152,7 @@ def test_a_search_that_meets_its_limit_is_told_as_far_as_it_went(store, monkeypa
     again = searching(config, store)
     again.replay()
     again.replay()
-    assert 0 < len(again.tried) <= len(again.asked) == 8
+    assert len(again.tried) == len(again.asked) == 8
     assert [t.reward for t in again.tried] == [t.reward for t in search.tried]
     with pytest.raises(LimitError):
         list(again.cells())
@@ -178,6 +205,21 @@ class TestAnotherController:
             shutil.rmtree(store.find(gone.run_id))
             assert len(replayed(store.root / "mine", store).asked) < 10
         assert runs <= asked_runs(store, store.root)
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "asynchronous"])
+def test_another_store_is_refused_and_its_runs_may_go(store, tmp_path, mode):
+    config = replace(CONFIG, mode=mode)
+    keep_settings(store.root / "mine", config)
+    runs = carried_out(searching(config, store), 2, np.random.default_rng(0))
+    folder, other = store.root / "mine", Store(tmp_path / "other")
+    for use in (
+        lambda: replayed(folder, other),
+        lambda: next(make_search(config, other, folder).cells()),
+    ):
+        with pytest.raises(RunMissingError, match=r"journal\.txt: .* --runs, or give the search"):
+            use()
+    assert set(runs) <= asked_runs(other, store.root)
 
 
 def test_a_search_without_a_journal_goes_on_and_writes_one(store):
@@ -337,14 +379,31 @@ def test_a_search_in_which_nothing_could_be_learned_is_refused(run, tmp_path, mo
     assert not list((tmp_path / "runs").glob("*"))
 
 
-def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_path, monkeypatch):
-    def fail(upcoming, store, runtime_of, workers, watch):
+def failing(failure: Failure) -> Callable[..., None]:
+    """What carries out runs of which each fails."""
+
+    def run_as_asked(upcoming, store, runtime_of, workers, watch):
         while (cell := upcoming()) is not None:
             watch(cell, {"kind": "start"})
-            failure = Failure("NonFiniteLossError", "the loss is not finite")
             write_failure(store.folder(cell.run_id, cell.recipe.name), failure)
             watch(cell, {"kind": "failed", "failure": failure})
 
+    return run_as_asked
+
+
+def test_a_machine_that_fails_does_not_spend_the_samples(run, tmp_path, monkeypatch):
+    fail = failing(Failure("RuntimeError", "CUDA error"))
+    monkeypatch.setattr("experiments.executors.local.run_as_asked", fail)
+    where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
+    asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--samples", "30")
+    code, _, err = run(*asked, "--asynchronous", "--jobs", "2", "--lag", "3", *where)
+    assert code == 2
+    assert "CUDA error" in err
+    assert len((tmp_path / "searches" / "mine" / "journal.txt").read_text().splitlines()) == 3
+
+
+def test_a_network_whose_loss_diverges_ends_the_run_and_not_the_search(run, tmp_path, monkeypatch):
+    fail = failing(Failure("NonFiniteLossError", "the loss is not finite"))
     monkeypatch.setattr("experiments.executors.local.run_as_asked", fail)
     where = ("--runs", tmp_path / "runs", "--searches", tmp_path / "searches")
     asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--samples", "3")
@@ -432,6 +491,27 @@ class TestFinals:
         search = replayed(tmp_path / "searches" / "mine", Store(tmp_path / "runs"))
         assert best.content() == search.asked[int(number)].genotype.content()
 
+    def test_what_another_worker_leaves_is_taken_over(self, run, store, monkeypatch):
+        folder = store.root / "mine"
+        search = self.ended(store, None)
+        keep_settings(folder, CONFIG, search.proxy.run_id)
+        calls: list[int] = []
+
+        def carry_out(executor, cells, store, runtimes, workers, watch):
+            calls.append(len(cells))
+            for cell in cells[:2]:  # of the others another worker says that it has them
+                watch(cell, {"kind": "start"})
+                finish(store, cell)
+                watch(cell, {"kind": "done"})
+
+        monkeypatch.setattr("experiments.executors.run_cells", carry_out)
+        asked = ("search", "mine", "--space", "fish", "--profile", "smoke", "--samples", "60")
+        asked += ("--controller", "evolution", "--lag", "3", "--finalists", "2", "--json")
+        code, out, err = run(*asked, "--runs", store.root, "--searches", store.root)
+        assert code == 0, err
+        assert calls == [4, 2]
+        assert len(json.loads(out)["finals"]) == 2
+
 
 class TestKept:
     @pytest.fixture
@@ -445,6 +525,8 @@ class TestKept:
         stored.write(tmp_path / "a.json", kept)
         one, other = read_all(tmp_path)
         assert one == kept
+        assert one.environment["commit"] == "0123456789abcdef"  # that of the runs
+        assert "on made up" in documents.found_caption([one])
         assert [other.name, other.chosen] == ["b", kept.networks[0]]
         header, rows = documents.FOUND_HEADER, documents.found_rows([one, other])
         first, second = (dict(zip(header, row, strict=True)) for row in rows)

@@ -20,8 +20,8 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.leases import lock
-from experiments.search.asynchronous import AsynchronousSearch, RunMissingError, make_search
-from experiments.search.candidates import Search
+from experiments.search.asynchronous import AsynchronousSearch, make_search
+from experiments.search.candidates import RunMissingError, Search
 from experiments.search.journal import Ask, Journal, Tell
 from experiments.search.pace import Session, note, pace, read_pace, session
 from experiments.store import Store

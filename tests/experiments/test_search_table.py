@@ -98,7 +98,7 @@ class TestSample:
         base = base_recipe("proxy", "smoke")
         (network,) = made(1).networks
         recipe = with_genotype(base, network.genotype, 0)
-        (known,) = sampling._costed([network], base)
+        (known,) = sampling.costed([network], base)
         assert known.macs_m == counts(recipe, 11).macs_b * 1e3
         assert known.macs_m < counts(recipe).macs_b * 1e3  # with the official head
 
@@ -107,6 +107,20 @@ class TestSample:
         assert plan(CONFIG, tmp_path / "none.json").networks == planned.networks
         other = plan(replace(CONFIG, seed=1), tmp_path / "none.json")
         assert not {one.hash for one in other.networks} <= {one.hash for one in planned.networks}
+
+    @pytest.mark.usefixtures("_cheap")
+    def test_another_proxy_is_judged_by_the_networks_of_a_table(self, planned, tmp_path):
+        path, none = tmp_path / "table.json", tmp_path / "none.json"
+        theirs = tuple(replace(one, macs_m=1.0) for one in reversed(planned.networks[3:]))
+        networks = (*planned.networks[:3], *theirs)
+        stored.write(path, Table(CONFIG, {}, networks))
+        found = plan(replace(CONFIG, profile="embedded"), none, path)
+        assert [one.hash for one in found.networks] == [one.hash for one in networks]
+        assert found.networks[3].macs_m == planned.networks[-1].macs_m
+        with pytest.raises(UserError, match=r"--networks .*: seed is 0, not 1; give --seed 0"):
+            plan(replace(CONFIG, seed=1), none, path)
+        with pytest.raises(UserError, match=r"--networks .*: there is no such table"):
+            plan(CONFIG, none, none)
 
 
 class TestRuns:
