@@ -28,7 +28,7 @@ from experiments.compose import from_tree, read_yaml
 from experiments.errors import UserError
 from experiments.leases import HeldError, clear, lock
 from experiments.recipe import run_id
-from experiments.store import RUN_FOLDER, Result, Store, read_result, write_atomically
+from experiments.store import RUN_FOLDER, Result, Store, read_result, sync, write_atomically
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -136,6 +136,7 @@ def _install(folder: Path, target: Path) -> None:
         if (folder / name).is_file():
             draft = target / f".{name}-{os.getpid()}"
             shutil.copyfile(folder / name, draft)
+            sync(draft)
             os.replace(draft, target / name)
     (target / "failure.json").unlink(missing_ok=True)
 

@@ -52,6 +52,11 @@ class Hold:
         if self.lease is not None:
             self.lease.confirm()
 
+    def keep(self) -> None:
+        """`confirm` where this process was away; it costs nothing otherwise."""
+        if self.lease is not None:
+            self.lease.keep()
+
 
 def read_data(recipe: Recipe, runtime: Runtime) -> DataModule:
     """The recipe's data, read, in batches of this process's share. Raises UserError where a process
@@ -99,12 +104,19 @@ def make_trainer(
     trackers: list[Any],
 ) -> tuple[pl.Trainer, Path | None]:
     """Lightning's trainer for a recipe, and the checkpoint to go on from, if there is one."""
+    hold.confirm()  # reading data may have taken long
     resume, step = latest(hold.folder) or (None, 0)
     if resume:
         log.info("goes on from step %d", step)
-    loggers = [HistoryLogger(hold.folder, resume_step=step), *trackers]
+    loggers: list[Any] = []
+    if runtime.processes.rank == 0:
+        loggers = [HistoryLogger(hold.folder, resume_step=step, keep=hold.keep), *trackers]
     saver = Checkpoints(
-        folder=hold.folder, lease=hold.lease, stop=hold.stop, every_s=runtime.checkpoint_s
+        folder=hold.folder,
+        lease=hold.lease,
+        stop=hold.stop,
+        every_s=runtime.checkpoint_s,
+        resumed=resume.name if resume else "none",
     )
     accumulate, steps = recipe.train.accumulate, steps_per_epoch(recipe, data)
     if recipe.train.frozen_norms:
@@ -126,7 +138,7 @@ def make_trainer(
         callbacks=[*callbacks, saver],
         # The environment is named, since Lightning would else take SLURM's signals for its own.
         plugins=[LightningEnvironment(), CheckedIO()],
-        logger=[] if runtime.processes.rank else loggers,
+        logger=loggers,
         log_every_n_steps=LOG_EVERY,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

@@ -118,24 +118,41 @@ class FiniteLoss(Callback):
 
 
 class BestWeights(Callback):
-    """Keeps `best.safetensors`, the weights of the best validation so far, also over a resumption.
+    """Keeps `best.safetensors`, the weights of the best validation so far, also over a resumption;
+    none where the run went on without it for a while, and what was best is not known.
 
     `write` puts the weights as they are into a file. It comes before a moving average in the list
-    of callbacks, which takes the average away again when the epoch of validation ends.
+    of callbacks, which takes the average away again when the epoch of validation ends. `keep`
+    raises LeaseLostError where the run is another's by now.
     """
 
-    def __init__(self, folder: Path, write: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        write: Callable[[Path], None],
+        keep: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path, self.candidate = folder / BEST, folder / "candidate.safetensors"
-        self.write, self.best = write, -math.inf
+        self.write, self.keep = write, keep
+        self.best: float | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.best is None:
+            self.best = -math.inf if trainer.global_step == 0 else math.inf
+            if trainer.global_step:
+                log.warning("%s is not kept, since the run began without it", BEST)
+                self.path.unlink(missing_ok=True)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.keep()
         self.write(self.candidate)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TaskModule)
         assert pl_module.scores is not None
         value = pl_module.scores.metrics[pl_module.metric]
-        if value > self.best:
+        self.keep()
+        if self.best is not None and value > self.best:
             self.best = value
             self.candidate.replace(self.path)
         else:

@@ -30,6 +30,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
+from experiments.errors import UserError
 from experiments.leases import Lease
 from experiments.module import of_all
 from experiments.stopping import Stop
@@ -46,18 +47,33 @@ NAME = re.compile(rf"(?P<step>\d{{8,}})-(?P<digest>[0-9a-f]{{{DIGITS}}})\.ckpt")
 class Checkpoints(Checkpoint):
     """Writes a run's checkpoints into its folder as long as the run is this process's, and ends the
     training by Stopped when `stop` asks for it. Of several processes of a run, each has one, and
-    the first the lease.
+    the first the lease; `resumed` is the name of the checkpoint that it goes on from.
     """
 
-    def __init__(self, *, folder: Path, lease: Lease | None, stop: Stop, every_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        lease: Lease | None,
+        stop: Stop,
+        every_s: float,
+        resumed: str = "none",
+    ) -> None:
         self.folder, self.lease, self.stop, self.every_s = folder, lease, stop, every_s
+        self.resumed = resumed
         self._written = time.monotonic()
         self._streams: list[dict[str, Tensor]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw on where the checkpoint left off. Lightning takes the signals before; they are taken
-        back.
+        back. Raises UserError where the processes of the run found different checkpoints.
         """
+        if len(found := sorted(set(of_all(self.resumed)))) > 1:
+            raise UserError(
+                f"{self.folder}: the processes of this run would go on from different checkpoints "
+                f"({', '.join(found)}), since another worker had it when they began; the same "
+                "command goes on from the last"
+            )
         if trainer.global_rank < len(self._streams):
             mine = self._streams[trainer.global_rank]
             torch.set_rng_state(mine["cpu"])
@@ -139,6 +155,7 @@ class CheckedIO(TorchCheckpointIO):
                 torch.save(checkpoint, writer)  # type: ignore[arg-type]  # it only writes
                 file.flush()
                 os.fsync(file.fileno())
+            os.chmod(draft, 0o644)  # who may go on with the run may not be who began it
             os.replace(draft, folder / f"{step}-{writer.digest}.ckpt")
         except BaseException:
             Path(draft).unlink(missing_ok=True)

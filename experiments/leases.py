@@ -14,6 +14,7 @@ worker that was suspended that long finds its lease gone when it next asks, and 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -34,6 +35,7 @@ from experiments.errors import UserError
 FOLDER = ".lease"
 RELEASED = "released"
 POLL_S = 0.2
+BLIND_S = 30.0  # between looks, after which what was not seen says nothing of a holder
 
 Sight = Literal["free", "held", "silent"]
 
@@ -84,8 +86,10 @@ class Lease:
         self._beats.start()
 
     def confirm(self) -> None:
-        """Raise LeaseLostError unless the run is still this process's; asked before it writes."""
-        if _text(self.path) != self.content or _highest(self.folder) != self.path:
+        """Raise LeaseLostError unless the run is still this process's; asked before it writes.
+        Raises OSError where that cannot be found out.
+        """
+        if _told(self.path) != self.content or _highest(self.folder) != self.path:
             raise LeaseLostError(
                 f"{self.folder}: another worker took this run over, since this one "
                 f"gave no sign for {self.pace.stale_s:.0f} s; it goes on there"
@@ -150,7 +154,7 @@ class Watch:
 
     def __init__(self, pace: Pace | None = None) -> None:
         self.pace = pace or Pace()
-        self._seen: dict[Path, tuple[Any, float]] = {}
+        self._seen: dict[Path, tuple[Any, float, float]] = {}  # signs, since when, the last look
 
     def look(self, folder: Path) -> Sight:
         """Whether the run can be taken (`free`), is held by a process that lives (`held`), or by
@@ -165,9 +169,12 @@ class Watch:
         if _is_free(path):
             return "free"
         signs, now = _signs(path), awake_s()
-        first, since = self._seen.setdefault(path, (signs, now))
-        if signs != first or signs is None or _is_here(path):
-            self._seen[path] = (signs, now)
+        first, since, looked = self._seen.get(path, (signs, now, now))
+        is_known = signs == first and signs is not None and not _is_here(path)
+        if not is_known or now - looked > BLIND_S:
+            since = now  # also where nobody looked, or the file system answered nobody
+        self._seen[path] = (signs, since, now)
+        if not is_known:
             return "held"
         return "free" if now - since >= self.pace.stale_s else "silent"
 
@@ -257,10 +264,19 @@ def _owner(text: str) -> Owner | None:
 
 
 def _text(path: Path) -> str:
+    """What the lease says; nothing where it is gone, about to be written, or cannot be read."""
+    with suppress(OSError):
+        return _told(path)
+    return ""
+
+
+def _told(path: Path) -> str:
     """What the lease says; nothing where it is gone, or about to be written."""
     try:
         return path.read_text()
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
         return ""
 
 

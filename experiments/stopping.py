@@ -1,10 +1,10 @@
 """How a run is stopped from outside, so that no work is lost.
 
-SIGTERM, which schedulers and `kill` send, SIGUSR1, by which SLURM warns of a time limit, SIGHUP of
-a closed terminal and SIGINT of Ctrl-C ask for it. While a network is trained, the run writes a
-checkpoint at the next step that it can be resumed from, and leaves; at other times, and `GRACE_S`
-after it was asked, it leaves at once, with the checkpoint that it has. A stopped run is no failure:
-the same command goes on.
+SIGTERM, which schedulers and `kill` send, SIGUSR1 or SIGUSR2, by which SLURM warns of a time limit,
+SIGHUP of a closed terminal and SIGINT of Ctrl-C ask for it. While a network is trained, the run
+writes a checkpoint at the next step that it can be resumed from, and leaves; at other times, and
+`GRACE_S` after it was asked, it leaves at once, with the checkpoint that it has. A stopped run is
+no failure: the same command goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from types import FrameType
 EXIT = 75  # of a process that was stopped: EX_TEMPFAIL of sysexits.h, "try again later"
 INTERRUPTED_EXIT = 130  # of one that was stopped at the terminal, as shells have it
 GRACE_S = 25.0
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT)
 
 
 class Stopped(BaseException):
@@ -47,10 +47,14 @@ class Stop:
         raise Stopped(self.exit_code)
 
     def listen(self) -> None:
-        """Take the signals, also from whoever took them since; not what is ignored, as by nohup."""
+        """Take the signals, also from whoever took them since; not what is ignored, as by nohup,
+        and not SIGUSR2 from submitit, which queues a job up again by it.
+        """
         heard = SIGNALS if threading.current_thread() is threading.main_thread() else ()
         for number in heard:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            before = signal.getsignal(number)
+            is_submitits = number == signal.SIGUSR2 and before != signal.SIG_DFL
+            if before is not signal.SIG_IGN and not is_submitits:
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

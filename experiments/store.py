@@ -33,7 +33,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.errors import UserError, first_problem
-from experiments.leases import is_locked
+from experiments.leases import HeldError, is_locked
 
 RESULT_VERSION = 1
 CHECKPOINTS = "checkpoints"  # the folder of a run's
@@ -163,6 +163,19 @@ class Store:
         names = sorted((entry.name for entry in os.scandir(self.root)), reverse=True)
         runs = (name for name in names if "-" in name and not name.startswith("."))
         return {name.rpartition("-")[2]: self.root / name for name in runs}
+
+
+def refuse_twin(folder: Path, run_id: str) -> None:
+    """Raise HeldError where the run has another folder beside this one, in which it is trained or
+    complete: two workers may know its network by different names, and both begin. Whoever is
+    refused finds that folder when it next asks.
+    """
+    for entry in os.scandir(folder.parent):
+        twin = folder.with_name(entry.name)
+        if entry.name.rpartition("-")[2] != run_id or entry.name == folder.name:
+            continue
+        if is_locked(twin) or read_result(twin) is not None:
+            raise HeldError(f"{twin}: this run is there, another process has it or has done it")
 
 
 def read_record(folder: Path) -> Record:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,9 +62,11 @@ def remove(found: Sequence[Leftover]) -> list[Leftover]:
                 is_complete = read_result(item.run) is not None
                 if item.kind == "failed" and is_complete:
                     continue
-                _delete(item.path)
+                aside = _put_aside(item.path)
         except HeldError:
             continue
+        if aside is not None:
+            shutil.rmtree(aside)  # without the lease, whose file is open, which NFS would keep
         if is_complete:
             clear(item.run)
         gone.append(item)
@@ -141,10 +144,11 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files)
 
 
-def _delete(path: Path) -> None:
-    """A folder goes at once, under a name that no run has, and then its files one by one."""
+def _put_aside(path: Path) -> Path | None:
+    """Remove a file. A folder goes at once, under a name that no run has: that name, for its files
+    to be removed one by one.
+    """
     if path.is_dir():
-        gone = path.rename(path.with_name(f".{os.getpid()}{GONE}"))
-        shutil.rmtree(gone)
-    else:
-        path.unlink(missing_ok=True)
+        return path.rename(path.with_name(f".{uuid.uuid4().hex}{GONE}"))
+    path.unlink(missing_ok=True)
+    return None

@@ -48,12 +48,14 @@ STEP = "step"  # the axis of all curves: optimiser steps, which a resumed run co
 
 class HistoryLogger(Logger):
     """One JSON object per line and step in `history.jsonl`; a resumed run drops what it is about to
-    repeat.
+    repeat. `keep` raises LeaseLostError where the run is another's by now.
     """
 
-    def __init__(self, folder: Path, *, resume_step: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, resume_step: int = 0, keep: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
-        self.path = folder / HISTORY
+        self.path, self.keep = folder / HISTORY, keep
         kept = [line for line, step in _history(self.path) if 0 <= step < resume_step]
         write_atomically(self.path, "".join(f"{line}\n" for line in kept))
 
@@ -68,6 +70,7 @@ class HistoryLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = {k: float(v) for k, v in metrics.items()}
+        self.keep()
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 

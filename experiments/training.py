@@ -57,6 +57,7 @@ from experiments.store import (
     Failure,
     Result,
     read_result,
+    refuse_twin,
     write_atomically,
     write_failure,
     write_result,
@@ -80,6 +81,7 @@ def train(
     when it was asked to stop; none of them is a failure.
     """
     with lock(folder) as lease, stoppable() as stop, log_to(folder / "train.log"):
+        refuse_twin(folder, run_id)
         result = read_result(folder)  # another worker may have finished it before this one's turn
         if result is None:
             result = _attempt(recipe, run_id, Hold(folder, lease, stop), runtime, send)
@@ -142,8 +144,10 @@ def _train(
     tracker = _tracker(recipe, run_id, folder, runtime, counts, facts)
     drawing = tracker.attempt(lambda: start_drawing(recipe, folder / "wandb")) if tracker else None
     callbacks: list[Callback] = [report, FiniteLoss(), witness]
-    if tracker and runtime.wandb_artifacts:
-        callbacks.append(BestWeights(folder, write))
+    if runtime.wandb_artifacts:
+        callbacks.append(BestWeights(folder, write, hold.keep))
+    else:
+        (folder / BEST).unlink(missing_ok=True)  # of an attempt with it: not the best any more
     trackers = [tracker] if tracker else []
     trainer, resume = make_trainer(recipe, hold, runtime, data, callbacks, trackers)
     fit(trainer, module, data, resume)
@@ -248,7 +252,7 @@ def _tracker(
 def _conclude(tracker: SafeWandbLogger, result: Result, folder: Path, runtime: Runtime) -> Result:
     """Close W&B's record with the final figures; the result with the time that W&B took."""
     if runtime.wandb_artifacts:
-        kept = [folder / WEIGHTS, folder / BEST]
+        kept = [path for name in (WEIGHTS, BEST) if (path := folder / name).is_file()]
         tracker.keep(f"{result.name}-{result.run_id}", kept, result.metrics)
     tracker.summarize(result, runtime.paper)
     tracker.close()

@@ -103,11 +103,13 @@ def line_of(error: Exception) -> str | None:
         return str(error)
     from datamodules import DataError
     from experiments.faults import is_out_of_memory, of_storage
+    from experiments.leases import LeaseLostError
     from experiments.module import NonFiniteLossError
     from spinenet.checkpoints.errors import CheckpointError
     from spinenet.genotype import GenotypeError
 
-    if isinstance(error, DataError | GenotypeError | CheckpointError | NonFiniteLossError):
+    told = DataError | GenotypeError | CheckpointError | NonFiniteLossError | LeaseLostError
+    if isinstance(error, told):
         return str(error)
     if is_out_of_memory(error):
         return "out of memory; free some, or do less at once (--batch-size, --jobs)"

@@ -13,10 +13,12 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 from experiments import stopping
@@ -34,7 +36,9 @@ PRELOADED = ["experiments.training", "timm", "torchvision", "wandb", "wandb.sdk.
 
 STOP_S = 20.0  # for a step, and a checkpoint
 TAKEN_EXIT = 76  # of a run's process that left the run to another worker
-ENDED = {stopping.EXIT: "stopped", TAKEN_EXIT: "skipped"}
+# A run is told to stop by SIGTERM also before it listens.
+ENDED = {stopping.EXIT: "stopped", -signal.SIGTERM: "stopped", TAKEN_EXIT: "skipped"}
+OUTPUT = "output.log"
 
 # Bytes; an embedded run with its libraries and decoded pictures stays under this.
 MEMORY_PER_RUN = 2 * 2**30
@@ -143,19 +147,23 @@ def _receive(job: _Job, store: Store, watch: Watch) -> bool:
         if (ended := ENDED.get(job.process.exitcode or 0)) is not None:
             watch(job.cell, {"kind": ended})
             return False
-        failure = job.attempt.failure(Failure("ProcessDied", _death(job.process.exitcode)))
+        died = _death(job.process.exitcode, job.attempt.folder / OUTPUT)
+        failure = job.attempt.failure(Failure("ProcessDied", died))
         watch(job.cell, {"kind": "failed", "failure": failure})
         return False
     watch(job.cell, event)
     return True
 
 
-def _death(code: int | None) -> str:
+def _death(code: int | None, output: Path) -> str:
+    """How a process ended that has recorded nothing, with its last words."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         hint = "; the machine may be out of memory, try --jobs 1" if name == "SIGKILL" else ""
         return f"the run's process was ended by {name}{hint}"
-    return f"the run's process ended with exit code {code} and no result"
+    words = output.read_text(errors="replace").strip().splitlines() if output.is_file() else []
+    said = f": {words[-1]}; {output} has all that it said" if words else ""
+    return f"the run's process ended with exit code {code} and no result{said}"
 
 
 def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None:
@@ -166,7 +174,7 @@ def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     folder = store.folder(cell.run_id, cell.recipe.name)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "output.log").open("a") as output:
+    with (folder / OUTPUT).open("a") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
 
@@ -179,7 +187,8 @@ def _child(cell: Cell, store: Store, runtime: Runtime, pipe: Connection) -> None
     except Stopped:
         sys.exit(stopping.EXIT)  # with a checkpoint
     except Exception:
-        sys.exit(1)  # recorded in failure.json
+        traceback.print_exc()  # most are in failure.json; not those from before the run was its own
+        sys.exit(1)
     finally:
         pipe.close()
 

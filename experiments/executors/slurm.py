@@ -12,10 +12,12 @@ import math
 import multiprocessing
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +192,12 @@ class _Run:
     workplace: Path
 
     def __call__(self) -> None:
+        # Of a preempted job SLURM tells this process, and not the run's, which is a child of its.
+        signal.signal(signal.SIGTERM, lambda *_: _pass_on())
         end = carry_out(self.cell, self.root, _located(self.runtime), self.workplace)
         if end == STOPPED:
-            # Of a preempted job SLURM tells every process. This one must not end as if all were
-            # done: it is about to be ended, or told to queue up again.
+            # This must not end as if all were done: it is about to be ended, or told to queue up
+            # again.
             time.sleep(ENDING_S)
             raise RuntimeError("the run was stopped from outside, but not the job")
 
@@ -201,10 +205,17 @@ class _Run:
         """Have the run write its checkpoint and end; the job then queues up again, as it was."""
         from submitit.helpers import DelayedSubmission
 
-        for child in multiprocessing.active_children():
-            child.terminate()
+        for child in _pass_on():
             child.join(STOP_S)
         return DelayedSubmission(self)
+
+
+def _pass_on() -> list[BaseProcess]:
+    """Tell the runs of this process to stop."""
+    children = multiprocessing.active_children()
+    for child in children:
+        child.terminate()
+    return children
 
 
 def _located(runtime: Runtime) -> Runtime:

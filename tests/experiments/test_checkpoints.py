@@ -18,14 +18,16 @@ from safetensors.torch import load_file
 
 from datamodules.loading import ResumableLoader, epoch_loader
 from experiments import stopping
+from experiments.assembly import Hold, make_trainer, read_data
 from experiments.callbacks import FiniteLoss
 from experiments.checkpoints import KEPT, Checkpoints, latest
+from experiments.errors import UserError
 from experiments.leases import LeaseLostError
 from experiments.module import DetectionModule, NonFiniteLossError
 from experiments.recipe import Recipe
 from experiments.runtime import Processes, Runtime
 from experiments.single import compose_recipe
-from experiments.stopping import Stopped
+from experiments.stopping import Stop, Stopped
 from experiments.store import CHECKPOINTS, Store, read_result
 from experiments.subprocesses import environment
 from experiments.training import train
@@ -275,9 +277,44 @@ except Stopped as stopped:
 """
 
 
+def test_processes_that_found_different_checkpoints_do_not_go_on(
+    long_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "experiments.checkpoints.of_all",
+        lambda mine: [mine, "00000400-aa.ckpt"] if isinstance(mine, str) else [mine],
+    )
+    with pytest.raises(UserError, match=r"different checkpoints \(00000400-aa.ckpt, none\)"):
+        train(long_recipe, RUN, tmp_path / "a", OFTEN)
+    assert latest(tmp_path / "a") is None
+
+
+def test_only_the_first_process_of_a_run_touches_its_history(long_recipe, tmp_path):
+    runtime = replace(OFTEN, processes=Processes(devices=2, local=1, port=1))
+    history = tmp_path / "history.jsonl"
+    history.write_text('{"step": 9, "loss": 1.0}\n')
+    data = read_data(long_recipe, runtime)
+    hold = Hold(tmp_path, None, Stop())
+    make_trainer(long_recipe, hold, runtime, data, [], [])
+    assert history.read_text() == '{"step": 9, "loss": 1.0}\n'
+    make_trainer(long_recipe, hold, replace(runtime, processes=Processes()), data, [], [])
+    assert history.read_text() == ""
+
+
+def test_whoever_may_read_a_run_may_go_on_with_it(undisturbed):
+    found = latest(undisturbed)
+    assert found is not None
+    assert found[0].stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, stopping.EXIT), (signal.SIGUSR1, 75), (signal.SIGINT, 130)],
+    [
+        (signal.SIGTERM, stopping.EXIT),
+        (signal.SIGUSR1, 75),
+        (signal.SIGUSR2, 75),
+        (signal.SIGINT, 130),
+    ],
 )
 def test_a_signal_ends_a_run_with_a_checkpoint_and_no_failure(
     long_recipe, tmp_path, monkeypatch, number, code

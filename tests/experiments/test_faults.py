@@ -313,7 +313,11 @@ def test_the_page_has_the_words_that_are_said(tiny_recipe):
     side = replace(recipe.data.transform, side=640)
     recipe = replace(recipe, data=replace(recipe.data, transform=side))
     said = {str(out_of_memory(recipe, Moment("training", 7, 0), Room(16, 4, False)))}
-    said |= {_death(-signal.SIGKILL), os.strerror(errno.EROFS), os.strerror(errno.EACCES)}
+    said |= {
+        _death(-signal.SIGKILL, Path("output.log")),
+        os.strerror(errno.EROFS),
+        os.strerror(errno.EACCES),
+    }
     for bomb in ("!!python/name:os.system", "[" * 50 + "]" * 50, LAUGHS):
         with pytest.raises(YamlError) as caught:
             parse(bomb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -16,12 +17,15 @@ from pathlib import Path
 import pytest
 
 from experiments import leases
+from experiments.cli import line_of
 from experiments.grid import await_others
 from experiments.leases import HeldError, LeaseLostError, Pace, Watch, is_locked, lock
 from experiments.recipe import Recipe
+from experiments.runtime import Runtime
 from experiments.store import Failure, Store, write_failure, write_result
 from experiments.study import Cell
 from experiments.subprocesses import environment
+from experiments.training import train
 from tests.experiments.helpers import of_ladder
 
 COMMITTED = Path(__file__).parents[2] / "results" / "embedded"
@@ -153,6 +157,45 @@ def test_clocks_of_two_machines_are_not_compared(tmp_path):
         seen.append(watch.look(folder_of(tmp_path)))
         time.sleep(0.06)
     assert seen == ["silent", *["held"] * 19]
+
+
+def test_a_time_in_which_nobody_could_look_is_not_the_holders_silence(tmp_path, monkeypatch):
+    path, now = folder_of(tmp_path) / leases.FOLDER / "1", 0.0
+    path.parent.mkdir(parents=True)
+    path.write_text(ELSEWHERE)
+    monkeypatch.setattr(leases, "awake_s", lambda: now)
+    watch = Watch(Pace(beat_s=10.0, stale_s=90.0))
+    for moment, seen in ((0, "silent"), (1, "silent"), (100, "silent"), (101, "silent")):
+        now = float(moment)
+        assert watch.look(folder_of(tmp_path)) == seen
+    for now in map(float, range(110, 191, 10)):
+        assert watch.look(folder_of(tmp_path)) == ("free" if now >= 190 else "silent")
+
+
+def test_a_lease_that_cannot_be_read_is_not_called_lost(tmp_path, monkeypatch):
+    with lock(folder_of(tmp_path)) as lease:
+        read = Path.read_text
+        for number, told in ((errno.EIO, OSError), (errno.ESTALE, LeaseLostError)):
+
+            def fails(self: Path, *given: object, number: int = number) -> str:
+                raise OSError(number, os.strerror(number), str(self))
+
+            monkeypatch.setattr(Path, "read_text", fails)
+            with pytest.raises(told, match="Input/output" if told is OSError else "took this run"):
+                lease.confirm()
+        monkeypatch.setattr(Path, "read_text", read)
+    assert line_of(LeaseLostError("another worker took this run over")) is not None
+
+
+def test_a_run_with_two_names_is_trained_once(tiny_recipe, tmp_path):
+    """Two workers that know its network by different names look before either has its folder."""
+    run, quiet = "0" * 12, Runtime(accelerator="cpu", wandb="disabled")
+    first, second = tmp_path / f"found-s0-{run}", tmp_path / f"also-s0-{run}"
+    with lock(first), pytest.raises(HeldError, match=r"found-s0-0+: this run is there"):
+        train(tiny_recipe, run, second, quiet)
+    train(tiny_recipe, run, first, quiet)
+    with pytest.raises(HeldError, match=r"found-s0-0+: this run is there"):
+        train(tiny_recipe, run, second, quiet)
 
 
 def _race(root: str, start: float, won: multiprocessing.Queue) -> None:

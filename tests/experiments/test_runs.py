@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -371,6 +372,32 @@ def test_what_a_killed_removal_or_import_left_goes_and_an_import_under_way_stays
         ]
         assert remove(found) == found
     assert {p.name for p in untidy.root.iterdir() if p.name.startswith(".")} == {".importing-alive"}
+
+
+def test_a_folder_goes_without_an_open_lease_and_beside_what_a_killed_process_left(
+    untidy, monkeypatch
+):
+    left = untidy.root / f".{os.getpid()}.gone" / "mine"
+    left.mkdir(parents=True)
+    found, rmtree = leftovers(untidy, tuple(KINDS), ()), shutil.rmtree
+
+    def on_nfs(path: Path, **options: bool) -> None:
+        files = [entry.resolve() for entry in Path("/proc/self/fd").iterdir()]
+        assert not [file for file in files if file.is_relative_to(path)]
+        rmtree(path, **options)
+
+    monkeypatch.setattr("experiments.tidying.shutil.rmtree", on_nfs)
+    assert remove(found) == found
+    assert not left.exists()
+
+
+def test_what_comes_in_is_on_disk_before_it_has_its_name(packed, tmp_path, monkeypatch):
+    synced: list[str] = []
+    monkeypatch.setattr("experiments.archive.sync", lambda path: synced.append(path.name))
+    store = Store(tmp_path / "there")
+    list(import_runs(packed, store))
+    files = [path.name for folder in store.folders() for path in folder.iterdir()]
+    assert sorted(name.rpartition("-")[0].removeprefix(".") for name in synced) == sorted(files)
 
 
 def test_all_that_a_search_knows_stays(tmp_path):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from experiments.runtime import Processes, Runtime
 from experiments.store import Store
 from experiments.study_file import load_study
 from tests.experiments.helpers import run_grid, smoke_cells
+from tests.experiments.test_executors import within
 
 pytest.importorskip("submitit", reason="submitit is not installed")
 from experiments.executors.slurm import SlurmExecutor
@@ -58,10 +60,10 @@ def test_jobs_end_with_the_results_of_this_machine(smoke_grid, tmp_path):
         assert all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
-def warn(controller: int) -> None:
-    """Signal the process that a job consists of, as SLURM does."""
+def job_of(controller: int) -> int:
+    """The process that a job consists of, which SLURM signals."""
     children = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGUSR2)
+    return int(children[0])
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds a process in /proc")
@@ -76,7 +78,7 @@ def test_a_job_that_must_end_goes_on_later_to_the_same_weights(tmp_path):
     def watch(cell, event):
         checkpoints = list(there.root.glob("*/checkpoints/*.ckpt"))
         if event["kind"] == "step" and checkpoints and not told:
-            warn(int(jobs[0].job_id))
+            os.kill(job_of(int(jobs[0].job_id)), signal.SIGUSR2)
             told.append(event["step"])
 
     jobs = []
@@ -87,6 +89,31 @@ def test_a_job_that_must_end_goes_on_later_to_the_same_weights(tmp_path):
     assert "preempted" in said
     mine, theirs = weights(here, cell.run_id), weights(there, cell.run_id)
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds a process in /proc")
+def test_a_job_whose_run_is_not_told_that_it_must_end_tells_it(tmp_path):
+    """SLURM signals the processes that it has started itself, and no children of theirs."""
+    cell = smoke_cells(load_study("ladder"), changes={"train.epochs": 200})[0]
+    store, executor, told = Store(tmp_path), SlurmExecutor(HERE), []
+    submit = executor.submit
+
+    def end(job: int) -> None:
+        log = store.folder(cell.run_id, cell.recipe.name) / "train.log"
+        told.append(within(60, lambda: "with a checkpoint" in log.read_text()))
+        os.kill(job, signal.SIGKILL)  # it waits to be ended
+
+    def watch(cell, event):
+        if event["kind"] == "step" and not told:
+            job = job_of(int(jobs[0].job_id))
+            os.kill(job, signal.SIGTERM)
+            told.append("begun")
+            threading.Thread(target=end, args=(job,)).start()
+
+    jobs = []
+    executor.submit = lambda tasks, store: jobs.extend(submit(tasks, store)) or jobs
+    run_cells(executor, [cell], store, {cell.run_id: QUIET}, 1, watch)
+    assert told == ["begun", True]
 
 
 def test_a_job_that_dies_without_a_word_is_a_failure(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from PIL import Image
 from wandb.proto import wandb_internal_pb2
 
 from experiments.callbacks import BestWeights
+from experiments.leases import LeaseLostError
 from experiments.module import NonFiniteLossError, TaskModule
 from experiments.recipe import to_tree
 from experiments.runtime import Runtime
@@ -206,6 +207,42 @@ def test_the_best_weights_of_a_resumed_run_are_not_replaced_by_worse(tmp_path):
         assert [p.name for p in tmp_path.iterdir()] == ["best.safetensors"]
         assert best.path.read_text() == kept
     assert best.state_dict() == {"best": 31.0}
+
+
+@pytest.mark.parametrize("step", [0, 8])
+def test_the_best_of_a_run_that_began_without_it_is_not_known(tmp_path, step):
+    best = BestWeights(tmp_path, lambda path: path.write_text("new"))
+    best.path.write_text("old")
+    best.on_train_start(Mock(global_step=step), Mock())
+    module = Mock(spec=TaskModule, metric="AP", scores=Scores({"AP": 29.0}, {}))
+    best.on_validation_epoch_end(Mock(), module)
+    best.on_validation_end(Mock(), module)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([] if step else ["new"])
+
+
+def test_what_is_called_best_is_of_an_attempt_that_kept_it(tiny_recipe, tmp_path):
+    (tmp_path / "best.safetensors").write_text("of an attempt that was killed")
+    train(tiny_recipe, "0" * 12, tmp_path, Runtime(accelerator="cpu", wandb="disabled"))
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_run_that_was_taken_over_writes_no_validation(tmp_path):
+    def lost() -> None:
+        raise LeaseLostError("taken over")
+
+    history = HistoryLogger(tmp_path, keep=lost)
+    best = BestWeights(tmp_path, lambda path: path.write_text("new"), lost)
+    for write in (
+        lambda: history.log_metrics({"val/AP": 1.0}, 9),
+        lambda: best.on_validation_epoch_end(Mock(), Mock()),
+        lambda: best.on_validation_end(
+            Mock(), Mock(spec=TaskModule, metric="AP", scores=Scores({"AP": 1.0}, {}))
+        ),
+    ):
+        with pytest.raises(LeaseLostError):
+            write()
+    assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
+    assert (tmp_path / "history.jsonl").read_text() == ""
 
 
 def test_a_classifier_shows_pictures_with_the_rank_of_the_right_class(tmp_path):
