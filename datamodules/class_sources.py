@@ -40,7 +40,7 @@ class ClassSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 hex of the content; no paths."""
+        """SHA-256 hex of labels, and of pictures' names and sizes."""
         return labels_fingerprint(self.index(split) for split in SPLITS)
 
     def prepare(self) -> None:

@@ -35,7 +35,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 hex of the content, of masks where they are read; no paths."""
+        """SHA-256 hex of labels, of masks where they are read, and of pictures' names and sizes."""
 
     def prepare(self) -> None:
         """Make the files exist. Called once per machine."""

@@ -59,7 +59,9 @@ def choose(
         if run not in taken and affordable[run] <= left:
             left -= affordable[run]
             taken[run] = None
-    judged = (n.claim for n in _needs(grids, first, prices) if n.runs and n.runs <= taken.keys())
+    # Fewer seeds give no interval, by which a claim could be judged.
+    settled = _needs(grids, first, prices) if seeds >= FEWEST_SEEDS else ()
+    judged = (n.claim for n in settled if n.runs and n.runs <= taken.keys())
     return Choice(tuple(taken), sum(affordable[run] for run in taken), tuple(judged))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from experiments import statistics
 from experiments.statistics import ALPHA
-from experiments.store import Result, metric_values
+from experiments.store import Result
 from experiments.study import COUNTED, Claim
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def judge(
     """Every claim's verdict, in order. `counts` are at the paper's size; `deviations` are the noise
     over seeds by metric.
     """
-    differences = {c.id: _differences(c, results) for c in claims if c.metric not in COUNTED}
+    trained = [c for c in claims if c.metric not in COUNTED]
+    differences = {c.id: _differences(c, results) for c in trained}
+    one_run = {c.id for c in trained if not differences[c.id] and _pairs(c, results)}
     testable = [c for c in claims if len(differences.get(c.id, ())) > 1]
     adjusted = dict(
         zip(
@@ -60,14 +62,26 @@ def judge(
     return [
         _judge_counts(c, counts)
         if c.metric in COUNTED
+        else Judgement(c, "inconclusive", reason="both variants are one and the same run here")
+        if c.id in one_run
         else _judge_runs(c, differences[c.id], adjusted.get(c.id), deviations.get(c.metric))
         for c in claims
     ]
 
 
+def _pairs(
+    claim: Claim, results: Mapping[str, Mapping[int, Result]]
+) -> list[tuple[Result, Result]]:
+    """The runs of both variants, seed by seed, that have the claim's metric."""
+    a, b = results.get(claim.a, {}), results.get(claim.b, {})
+    pairs = ((a[seed], b[seed]) for seed in sorted(a.keys() & b.keys()))
+    return [pair for pair in pairs if all(claim.metric in run.metrics for run in pair)]
+
+
 def _differences(claim: Claim, results: Mapping[str, Mapping[int, Result]]) -> list[float]:
-    a, b = (metric_values(results.get(v, {}), claim.metric) for v in (claim.a, claim.b))
-    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    """What a has over b by seed, where the two are not one run, which has nothing over itself."""
+    distinct = ((a, b) for a, b in _pairs(claim, results) if a.run_id != b.run_id)
+    return [a.metrics[claim.metric] - b.metrics[claim.metric] for a, b in distinct]
 
 
 def _p(claim: Claim, differences: Sequence[float]) -> float:
@@ -112,9 +126,11 @@ def _judge_counts(claim: Claim, counts: Mapping[str, Complexity]) -> Judgement:
 
 
 def _seeds_needed(claim: Claim, deviation: float | None) -> int | None:
-    """Seeds that would settle the claim if the paper's effect held here."""
+    """Seeds that would settle the claim four times in five, if the paper's effect held here and no
+    other claim was judged with it.
+    """
     if not deviation:
         return None
     if claim.relation == "equal_within":
-        return statistics.seeds_to_bound(claim.margin, deviation)
+        return statistics.seeds_to_bound(claim.margin, deviation, claim.paper or 0.0)
     return statistics.seeds_to_detect(claim.paper, deviation) if claim.paper else None

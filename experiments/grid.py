@@ -78,8 +78,16 @@ def collect(cells: Sequence[Cell], store: Store) -> dict[str, dict[int, Result]]
 def paper_values(
     study: Study, cells: Sequence[Cell]
 ) -> dict[str, dict[str, dict[str, PaperValue]]]:
-    """Run id → study → metric → the printed value."""
-    return {c.run_id: {study.id: dict(study.variants[c.variant].paper)} for c in cells}
+    """Run id → study → metric → the printed value; none of a study in which several rows with
+    other numbers share the run, which is that of neither alone.
+    """
+    printed: dict[str, list[dict[str, PaperValue]]] = {}
+    for cell in cells:
+        printed.setdefault(cell.run_id, []).append(dict(study.variants[cell.variant].paper))
+    return {
+        run: {study.id: rows[0]} if all(row == rows[0] for row in rows) else {}
+        for run, rows in printed.items()
+    }
 
 
 def runtimes(

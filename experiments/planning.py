@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from experiments.executors.jobs import queued_jobs
 from experiments.grid import Plan, make_plan
 from experiments.pricing import Price, price_runs
 from experiments.store import Record, Store
-from experiments.study import Cell, Selection, Study, cells
+from experiments.study import MOST_SEEDS, Cell, Selection, Study, cells
 
 Asked = Sequence[tuple[Study, Selection]]
 
@@ -57,6 +58,21 @@ def planned_budget(
 def grids_of(asked: Asked, *, without_data: bool = False) -> list[Grid]:
     """Every study with its cells."""
     return [(s, cells(s, selection, without_data=without_data)) for s, selection in asked]
+
+
+def filled_grids(asked: Asked, store: Store) -> list[Grid]:
+    """Every study with its cells; where nobody asked for a number of seeds, of as many as the store
+    has results of, up to MOST_SEEDS.
+    """
+    grids: list[Grid] = []
+    for study, selection in asked:
+        most = max(selection.seeds, MOST_SEEDS if selection.any_seeds else 0)
+        grid = cells(study, replace(selection, seeds=most))
+        records = store.records(cell.run_id for cell in grid)
+        ended = (cell.seed for cell in grid if records[cell.run_id].state == "complete")
+        seeds = max(selection.seeds, 1 + max(ended, default=0))
+        grids.append((study, [cell for cell in grid if cell.seed < seeds]))
+    return grids
 
 
 def status_rows(study: Study, selection: Selection, runs: Path) -> list[dict[str, Any]]:

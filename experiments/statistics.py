@@ -48,29 +48,35 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def p_different(differences: Sequence[float]) -> float:
-    """Two-sided p of the mean difference being zero."""
+    """Two-sided p of the mean difference being zero; 1 where the differences have no spread, which
+    then is not known.
+    """
     error = _standard_error(differences)
     mean = float(np.mean(differences))
     if error == 0:
-        return 1.0 if mean == 0 else 0.0
+        return 1.0
     return 2 * _upper_tail(abs(mean) / error, len(differences))
 
 
 def p_within(differences: Sequence[float], margin: float) -> float:
-    """p of the mean difference lying outside ± margin: the larger of two one-sided tests (TOST)."""
+    """p of the mean difference lying outside ± margin: the larger of two one-sided tests (TOST); 1
+    without spread.
+    """
     error = _standard_error(differences)
     mean = float(np.mean(differences))
     if error == 0:
-        return 0.0 if abs(mean) < margin else 1.0
+        return 1.0
     return _upper_tail((margin - abs(mean)) / error, len(differences))
 
 
 def p_beyond(differences: Sequence[float], margin: float) -> float:
-    """p of the mean difference lying within ± margin, against it being larger than the margin."""
+    """p of the mean difference lying within ± margin, against it being larger than the margin; 1
+    without spread.
+    """
     error = _standard_error(differences)
     mean = float(np.mean(differences))
     if error == 0:
-        return 0.0 if abs(mean) > margin else 1.0
+        return 1.0
     return _upper_tail((abs(mean) - margin) / error, len(differences))
 
 
@@ -113,16 +119,21 @@ def seeds_to_detect(effect: float, deviation: float) -> int | None:
     return _fewest(lambda n: _power(abs(effect), deviation, n) >= POWER)
 
 
-def seeds_to_bound(margin: float, deviation: float) -> int | None:
-    """Paired seeds that show a true difference of zero to be within ± margin with 80 % power.
+def seeds_to_bound(margin: float, deviation: float, effect: float = 0.0) -> int | None:
+    """Paired seeds that show a true difference of `effect` to be within ± margin with 80 % power;
+    None past 1000, and where it is not within.
 
     At 2.5 % on each side, as claims are judged, which look for being within and for being beyond.
     """
+    near, far = margin - abs(effect), margin + abs(effect)
+    if near <= 0:
+        return None
 
     def enough(seeds: int) -> bool:
         error = math.sqrt(2 / seeds) * max(deviation, 1e-9)
-        reach = margin / error - _critical(seeds)
-        return reach > 0 and 1 - 2 * _upper_tail(reach, seeds) >= POWER
+        reaches = (near / error - _critical(seeds), far / error - _critical(seeds))
+        missed = sum(_upper_tail(reach, seeds) for reach in reaches)
+        return min(reaches) > 0 and 1 - missed >= POWER
 
     return _fewest(enough)
 

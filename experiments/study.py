@@ -176,7 +176,8 @@ class Cell:
 @dataclass(frozen=True)
 class Selection:
     """What a user asks of a study: profile, seeds, data of their own, overrides, some of the
-    variants, the file of weights to start from (whose digest is among the changes).
+    variants, the file of weights to start from (whose digest is among the changes). With
+    `any_seeds` nobody asked for a number, and `seeds` is the profile's.
     """
 
     profile: Profile
@@ -185,6 +186,7 @@ class Selection:
     changes: tuple[Changes, ...] = ()
     only: tuple[str, ...] = ()
     weights: Path | None = None
+    any_seeds: bool = False
 
 
 def variant_tree(

@@ -22,7 +22,7 @@ from datamodules import (
     INaturalistConfig,
     LabelsCsvConfig,
 )
-from experiments.compose import Changes, beside, load_recipe, read_yaml
+from experiments.compose import Changes, apply, beside, load_recipe, read_yaml
 from experiments.errors import MISSING, UserError, did_you_mean, first_problem
 from experiments.protocols import check_protocol
 from experiments.recipe import Recipe
@@ -30,6 +30,11 @@ from experiments.study import COUNTED, Claim, Metric, PaperValue, Profile, Study
 from spinenet.yaml_text import is_yaml
 
 METRICS: tuple[str, ...] = get_args(Metric)
+MEASURED: dict[str, tuple[Metric, ...]] = {
+    "retinanet": ("AP",),
+    "mask-rcnn": ("AP", "mask/AP"),
+    "classifier": ("top1", "top5"),
+}
 PROFILES = Path(__file__).parent / "profiles"
 STUDY_KEYS = {"title", "source", "base", "recipe", "set", "protocol", "metrics", "classes"}
 STUDY_KEYS |= {"variants", "claims"}
@@ -55,7 +60,7 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
     }
     if not variants:
         raise UserError(f"{path.name}: variants: there is none; give at least one")
-    return Study(
+    study = Study(
         id=path.stem,
         file=path.name,
         title=_text(data.get("title"), f"{path.name}: title") or _title(base, path),
@@ -75,6 +80,25 @@ def load_study(name_or_path: str, seen: tuple[Path, ...] = ()) -> Study:
         if "protocol" in data
         else base.protocol,
     )
+    _refuse_unmeasured(study)
+    return study
+
+
+def _refuse_unmeasured(study: Study) -> None:
+    """Raise UserError for metrics, of the study or of a claim, that its runs will not have."""
+    kind = apply(load_recipe(study.recipe), study.changes)["model"]["kind"]
+    for name in study.metrics:
+        if name not in MEASURED[kind]:
+            raise UserError(
+                f"{study.file}: metrics: {name} is not what a {kind} is measured by; give metrics: "
+                f"[{', '.join(MEASURED[kind])}]"
+            )
+    for claim in study.claims:
+        if claim.metric not in (*study.metrics, *COUNTED):
+            raise UserError(
+                f"{study.file}: claims: {claim.id!r}: metric: {claim.metric} is not among the "
+                f"study's metrics; give metric: {study.metrics[0]}, or name it under metrics"
+            )
 
 
 def is_study(name: str) -> bool:
@@ -367,6 +391,11 @@ def _read_claims(
 
 def _read_claim(data: Any, index: int, variants: Mapping[str, Variant], path: Path) -> Claim:
     claim: Claim = _typed(Claim, data, f"{path.name}: claims[{index}]")
+    if claim.a == claim.b:
+        raise UserError(
+            f"{path.name}: claims[{index}].b: {claim.b!r} is a as well; name the variant that it "
+            "is compared with"
+        )
     for side in ("a", "b"):
         if getattr(claim, side) not in variants:
             name = getattr(claim, side)

@@ -150,8 +150,11 @@ def other_runs(cells: Sequence[Cell], store: Store) -> int:
 
 
 def noise(results: Mapping[str, Mapping[int, Result]], metric: str) -> float | None:
-    """Spread over seeds, pooled over the variants that learn; one stuck at zero has none to add."""
-    groups = [list(metric_values(r, metric).values()) for r in results.values()]
+    """Spread over seeds, pooled over the variants that learn; one stuck at zero has none to add,
+    and what several variants share adds it once.
+    """
+    runs = {frozenset(r.run_id for r in found.values()): found for found in results.values()}
+    groups = [list(metric_values(found, metric).values()) for found in runs.values()]
     return statistics.pooled_deviation([g for g in groups if g and sum(g) / len(g) > LEARNED])
 
 
@@ -340,7 +343,10 @@ def _corrected(report: Report) -> str:
         family = f"{alone}, and so is p"
     else:
         family = f"{alone}; p is corrected for judging {tested} claims together (Holm)"
-    return f" {family}; needs: seeds that would settle the claim if the paper's effect held here."
+    return (
+        f" {family}; needs: seeds that would settle the claim if the paper's effect held here, "
+        "judged alone, four times in five."
+    )
 
 
 def p_value(p: float | None) -> str:
@@ -357,7 +363,7 @@ def with_interval(value: Estimate) -> str:
 
 def printed(value: PaperValue | None) -> str:
     """A printed number as it was printed."""
-    return "" if value is None else f"{value.value:.1f}"
+    return "" if value is None else str(value.value)
 
 
 def relative(counted: float, value: PaperValue | None) -> str:

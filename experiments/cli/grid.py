@@ -136,7 +136,7 @@ def table(
 
     Example: spinenet table ladder --markdown
     """
-    from experiments.planning import grids_of
+    from experiments.planning import filled_grids
     from experiments.store import Store
 
     forms: dict[Form, bool] = {"json": as_json, "markdown": markdown, "latex": latex, "csv": csv}
@@ -144,7 +144,8 @@ def table(
     if len(chosen) > 1:
         raise UserError(f"--{' and --'.join(chosen)}: choose one form")
     tell_missing(runs)
-    grids, store = grids_of(runnable(asked)), Store(runs)
+    store = Store(runs)
+    grids = filled_grids(runnable(asked), store)
     if figure is not None and len(grids) > 1:
         raise UserError("--figure draws one study; name it")
     if into is None and figure is None:

@@ -151,6 +151,7 @@ def _shared(
         changes=changes,
         only=tuple(only or ()),
         weights=weights,
+        any_seeds=seeds is None,
     )
     asked = []
     for name in names:

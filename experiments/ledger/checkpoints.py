@@ -7,10 +7,11 @@ it says which network of which code base they are.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from experiments.errors import UserError, first_problem
 from experiments.ledger.printed import Printed
 
+LONG = 400  # epochs, from which detectors were trained with swish
 SWISH_STUDIES = ("mobile/", "classification_improved/")
 TASKS = {"one_stage": "retinanet", "two_stage": "mask-rcnn", "mobile": "retinanet"}
 CODE_BASES = {"tpu": "tensorflow/tpu", "garden": "the Model Garden"}
@@ -55,8 +57,32 @@ class CheckpointScores:
             and self.side == number.side
             and self.pictures == VALIDATION_PICTURES.get(number.data)
             and base in ("", self.code_base)
-            and (self.activation == "swish") == is_swish(number)
+            and self.activation == activation_of(number)
         )
+
+
+def answered(
+    numbers: Sequence[Printed], scores: Sequence[CheckpointScores]
+) -> dict[Printed, list[CheckpointScores]]:
+    """The checkpoints that measure each number. Of a table's rows that differ in their schedule
+    only, which a checkpoint does not tell, it answers the one that it is nearest to.
+    """
+    found: dict[Printed, list[CheckpointScores]] = {}
+    for score in scores:
+        rows: dict[tuple[str, str], dict[tuple[str, int | None], list[Printed]]] = {}
+        for number in numbers:
+            if score.answers(number):
+                schedules = rows.setdefault((number.table, number.model), {})
+                schedules.setdefault((number.protocol, number.epochs), []).append(number)
+        for schedules in rows.values():
+            for number in min(schedules.values(), key=partial(_distance, score)):
+                found.setdefault(number, []).append(score)
+    return found
+
+
+def _distance(score: CheckpointScores, row: Sequence[Printed]) -> float:
+    """How far the scores are from a row's numbers, on average."""
+    return fmean(abs(score.metrics[n.quantity] - n.value) for n in row)  # type: ignore[operator]
 
 
 def zoo_name(model: str) -> str:
@@ -66,9 +92,11 @@ def zoo_name(model: str) -> str:
     return name if resnet == name else f"r{resnet}-fpn"
 
 
-def is_swish(number: Printed) -> bool:
-    """Whether the printed network was trained with swish: protocol C and its kin."""
-    return number.protocol == "C" or number.variant.startswith(SWISH_STUDIES)
+def activation_of(number: Printed) -> str:
+    """That of the printed network: where it is not said, swish in protocol C and its kin."""
+    is_long = (number.epochs or 0) >= LONG and number.variant.startswith(tuple(TASKS))
+    is_swish = number.protocol == "C" or is_long or number.variant.startswith(SWISH_STUDIES)
+    return number.activation or ("swish" if is_swish else "relu")
 
 
 def read_scores(path: Path) -> CheckpointScores:
@@ -91,7 +119,7 @@ def read_scores(path: Path) -> CheckpointScores:
     if found is None:
         raise UserError(
             f"{path}: these weights were not imported from an official checkpoint, so they confirm "
-            "nothing printed; runs of one's own are found in a store (--runs)"
+            "nothing printed; of runs of one's own, in a store (--runs), claims are judged"
         )
     return found
 

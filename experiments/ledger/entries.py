@@ -80,7 +80,7 @@ def networks(studies: Mapping[str, Study]) -> dict[str, tuple[Study, Variant]]:
 def judge_number(
     number: Printed, known: Networks, counts: Counts, scores: Sequence[CheckpointScores]
 ) -> Entry:
-    """What can be said of one printed number."""
+    """What can be said of one printed number; `scores` are of the checkpoints that measure it."""
     status, found, detail = _judged(number, known, counts, scores)
     note = "; ".join(part for part in (detail, number.note) if part)
     return Entry(number.place, _subject(number), number.quantity, number.text, status, found, note)
@@ -158,7 +158,7 @@ def _judge_accuracy(
         why = "test-dev's labels stay on its server; the zoos' rows are on val2017"
         return "cannot be settled", "", why
     printed = _single(number)
-    measured = [score.metrics[number.quantity] for score in scores if score.answers(number)]
+    measured = [score.metrics[number.quantity] for score in scores]
     if measured:
         best = min(measured, key=lambda value: abs(value - printed))
         close = abs(best - printed) <= CONFIRMED

@@ -19,7 +19,8 @@ class Printed:
     `quantity` is its unit's name: macs_b (1e9 multiply-adds), params_m (1e6 parameters), AP, top1
     and their kin (percent), stem_blocks and permuted_blocks (by level, from 2 up), v100_ms and the
     like, networks (of a part of a search space). `variant` is the network as STUDY/VARIANT.
-    `beyond` says why the suite cannot settle it, `open` what has not been done about it.
+    `activation` is given where it does not follow from the schedule. `beyond` says why the suite
+    cannot settle it, `open` what has not been done about it.
     """
 
     table: str
@@ -33,6 +34,7 @@ class Printed:
     protocol: str = ""
     side: int | None = None
     epochs: int | None = None
+    activation: str = ""
     note: str = ""
     beyond: str = ""
     open: str = ""

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import get_args
 
 from experiments.counting import count_full_size
-from experiments.ledger.checkpoints import CheckpointScores
+from experiments.ledger.checkpoints import CheckpointScores, answered
 from experiments.ledger.entries import Counts, Entry, Networks, Status, judge_number, networks
 from experiments.ledger.printed import Book, load_book
 from experiments.ledger.verdicts import (
@@ -75,13 +75,16 @@ def make_ledger(
         counted = count_full_size([known[name] for name in names], processes)
         counts = dict(zip(names, counted, strict=True))
     profiles = [p for name in shipped_profiles() if (p := load_profile(name)).is_evidence]
+    answers = answered(book.numbers, scores)
     lines: dict[str, Entry] = {}
     for study in studies.values():
         found = verdicts(study, profiles, stores, counts, cells_of)
         of_paper = (claim for claim in study.claims if claim.paper is not None)
         lines |= {f"{study.id}/{c.id}": judge_claim(study, c, found[c.id]) for c in of_paper}
     return Ledger(
-        numbers=tuple(judge_number(number, known, counts, scores) for number in book.numbers),
+        numbers=tuple(
+            judge_number(number, known, counts, answers.get(number, ())) for number in book.numbers
+        ),
         claims=tuple(lines.values()),
         sentences=tuple(judge_sentence(said, lines) for said in book.sentences),
         book=book,
@@ -105,8 +108,9 @@ def summary(entries: Sequence[Entry]) -> list[list[str]]:
 
 def in_short(ledger: Ledger) -> str:
     """The counts and verdicts in a few sentences."""
+    counted = [entry for entry in ledger.numbers if entry.quantity in COUNTED]
     numbers, claims = (
-        Counter(entry.status for entry in entries) for entries in (ledger.numbers, ledger.claims)
+        Counter(entry.status for entry in entries) for entries in (counted, ledger.claims)
     )
     differing = (
         f"{numbers['differs']} differ by more" if numbers["differs"] else "none is further off"

@@ -35,6 +35,11 @@ class Verdict:
     profile: str
     pictures: int
 
+    @property
+    def is_untested(self) -> bool:
+        """Whether there were too few seeds for a test."""
+        return self.judgement.p is None and self.judgement.claim.metric not in COUNTED
+
 
 def all_cells(study: Study, profile: Profile) -> list[Cell]:
     """Every cell whose run is looked for; none where nobody has said on what data, as runs cannot
@@ -51,15 +56,16 @@ def verdicts(
     counts: Counts,
     cells_of: CellsOf = all_cells,
 ) -> dict[str, list[Verdict]]:
-    """Each claim's verdicts, that of the longest runs first; one that is counted has one, and one
-    without runs none. `cells_of` is for a caller that has the cells already.
+    """Each claim's verdicts, that of the longest runs first, but those that one seed gave last; one
+    that is counted has one, and one without runs none. `cells_of` is for a caller that has the
+    cells already.
     """
     counted = [c for c in study.claims if c.metric in COUNTED]
     measured = [c for c in study.claims if c.metric not in COUNTED]
     of_study = {v: counts[f"{study.id}/{v}"] for c in counted for v in (c.a, c.b)}
     found = [Verdict(j, "", 0) for j in judge(counted, {}, of_study, {})]
     found += _judge_runs(study, measured, profiles, stores, cells_of)
-    ordered = sorted(found, key=lambda one: -one.pictures)
+    ordered = sorted(found, key=lambda one: (one.is_untested, -one.pictures))
     return {c.id: [v for v in ordered if v.judgement.claim.id == c.id] for c in study.claims}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from experiments.claims import judge
@@ -10,15 +12,18 @@ from experiments.study import Claim
 from spinenet.complexity import Complexity
 
 
-def result(ap: float, seed: int) -> Result:
+def result(ap: float, seed: int, run: str) -> Result:
     counts = {"macs_b": 0.2, "params_m": 1.6, "num_classes": 11}
     times = {"seconds": 1.0, "train_seconds": 1.0, "images_per_second": 1.0, "images_seen": 1}
     facts = {"data_fingerprint": "", "recipe": {}, "environment": {}}
-    return Result(run_id="", name="", seed=seed, metrics={"AP": ap}, **counts, **times, **facts)
+    return Result(run_id=run, name="", seed=seed, metrics={"AP": ap}, **counts, **times, **facts)
 
 
 def results(**values: list[float]) -> dict[str, dict[int, Result]]:
-    return {name: {s: result(ap, s) for s, ap in enumerate(aps)} for name, aps in values.items()}
+    return {
+        name: {s: result(ap, s, f"{name}{s}") for s, ap in enumerate(aps)}
+        for name, aps in values.items()
+    }
 
 
 def claim(relation: str = "greater", **fields) -> Claim:
@@ -71,6 +76,21 @@ def test_one_seed_has_no_verdict_and_none_is_not_run():
     one = judge([claim()], results(a=[45.0], b=[40.0]), {}, {})[0]
     assert (one.verdict, one.effect, one.low) == ("inconclusive", 5.0, None)
     assert verdict([claim()], results(a=[45.0])) == ["not run"]
+
+
+def test_a_run_that_is_both_variants_judges_nothing():
+    """A change from outside may make two variants one recipe."""
+    found = results(a=[45.0, 46.0, 44.0])
+    same = claim("equal_within", margin=1.0)
+    one, other = judge([same, claim()], {"a": found["a"], "b": found["a"]}, {}, NOISE)
+    for judged in (one, other):
+        assert (judged.verdict, judged.p, judged.seeds) == ("inconclusive", None, 0)
+        assert "one and the same run" in judged.reason
+    clear = results(c=[45.0, 46.1, 45.2], d=[40.0, 41.0, 40.3])
+    alone = judge([replace(claim(), a="c", b="d")], clear, {}, NOISE)[0]
+    every = {"a": found["a"], "b": found["a"], **clear}
+    among = judge([same, replace(claim(), id="d", a="c", b="d")], every, {}, NOISE)[1]
+    assert among.p == alone.p
 
 
 def test_counts_are_judged_without_runs():

@@ -22,10 +22,11 @@ from experiments.errors import UserError
 from experiments.executors import local, run_cells
 from experiments.executors.attempts import Attempt
 from experiments.executors.local import default_workers
-from experiments.grid import collect, make_plan
+from experiments.grid import collect, make_plan, paper_values
 from experiments.runtime import Runtime
 from experiments.store import Failure, Store, read_result, write_failure, write_result
-from experiments.study_file import load_study
+from experiments.study import Selection, cells
+from experiments.study_file import load_profile, load_study
 from tests.experiments.helpers import run_grid, smoke_cells
 
 
@@ -218,3 +219,14 @@ def test_a_variant_that_was_not_run_has_an_empty_cell_not_a_guess(tmp_path):
     _, rows = tables.metric_table(report)
     assert all(row[1] == "" and row[3] == "" for row in rows)
     assert {j.verdict for j in report.judgements if j.claim.metric == "AP"} == {"not run"}
+
+
+def test_a_run_that_several_rows_share_is_beside_none_of_their_numbers():
+    """SpineNet-49S and -49 at 896 pixels are SpineNet-49 where the profile sets width and side."""
+    study = load_study("one_stage")
+    grid = cells(study, Selection(profile=load_profile("embedded"), seeds=1))
+    printed = paper_values(study, grid)
+    runs = {cell.variant: cell.run_id for cell in grid}
+    assert runs["spinenet-49"] == runs["spinenet-49-896"]
+    assert printed[runs["spinenet-49"]] == {}
+    assert printed[runs["r50-fpn"]] == {"one_stage": dict(study.variants["r50-fpn"].paper)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,13 @@ import pytest
 from experiments.claims import Judgement
 from experiments.counting import full_size
 from experiments.errors import UserError
-from experiments.ledger.checkpoints import CheckpointScores, read_scores, zoo_name
+from experiments.ledger.checkpoints import (
+    CheckpointScores,
+    activation_of,
+    answered,
+    read_scores,
+    zoo_name,
+)
 from experiments.ledger.entries import Entry, judge_number, networks
 from experiments.ledger.printed import Printed, Sentence, load_book
 from experiments.ledger.report import (
@@ -147,6 +154,30 @@ class TestNumbers:
         assert not SCORES.answers(changed(NUMBER, **facts))
         assert SCORES.answers(NUMBER)
 
+    def test_of_rows_that_differ_in_their_schedule_it_answers_the_nearest(self):
+        found = answered(BOOK.numbers, (SCORES,))
+        rows = [n for n in found if n.table == "tpu-zoo-retinanet"]
+        assert [(n.model, n.epochs, n.value) for n in rows] == [("SpineNet-49", 350, 42.8)]
+        short = replace(SCORES, metrics={"AP": 37.9})
+        rows = [n for n in answered(BOOK.numbers, (short,)) if n.table == "tpu-zoo-retinanet"]
+        assert [(n.epochs, n.value) for n in rows] == [(72, 37.7)]
+
+    @pytest.mark.parametrize(
+        ("table", "model", "epochs", "activation"),
+        [
+            ("garden-mask-rcnn", "SpineNet-96", 500, "swish"),
+            ("garden-mask-rcnn", "SpineNet-49", 350, "relu"),
+            ("garden-mobile", "Mobile SpineNet-49S", 600, "hard_swish"),
+            ("tpu-zoo-mobile", "Mobile SpineNet-49", 600, "swish"),
+            ("table-11-inaturalist", "SpineNet-49", 200, "swish"),
+            ("garden-classification", "ResNet-50", 200, "relu"),
+        ],
+    )
+    def test_the_activation_follows_from_the_row(self, table, model, epochs, activation):
+        rows = [n for n in BOOK.numbers if (n.table, n.model, n.epochs) == (table, model, epochs)]
+        assert rows
+        assert {activation_of(n) for n in rows} == {activation}
+
     def test_a_few_pictures_are_not_val2017(self):
         few = CheckpointScores(**{**SCORES.__dict__, "pictures": 100})
         assert not few.answers(NUMBER)
@@ -271,6 +302,10 @@ class TestLedger:
         page = (ROOT / "README.md").read_text()
         short = page.partition("<!-- table: ledger in short -->")[2].partition("<!-- end -->")[0]
         assert short.strip() == in_short(made)
+        exact = [e for e in made.numbers if e.status == "exact"]
+        counted = [e for e in exact if e.quantity in ("macs_b", "params_m")]
+        assert 0 < len(counted) < len(exact)
+        assert f"multiply-adds and parameters {len(counted)} are met to the last" in short
 
 
 class TestCommand:

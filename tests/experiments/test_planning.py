@@ -220,6 +220,12 @@ def test_a_run_longer_than_the_budget_is_not_started_however_many_run_at_once():
     assert not any(run.startswith("b") for run in found.runs)
 
 
+def test_one_seed_buys_no_claim():
+    study, prices = study_of("s", ("a", "b")), {"a0": Price(1, 0), "b0": Price(1, 0)}
+    found = choose([(study, grid_of(study, 1))], prices, 10, 1)
+    assert (set(found.runs), found.claims) == ({"a0", "b0"}, ())
+
+
 def test_what_is_complete_costs_nothing():
     prices = prices_of(a=5, b=5)
     del prices["a0"], prices["a1"]

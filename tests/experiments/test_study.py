@@ -338,6 +338,20 @@ def test_an_unpublished_row_is_shown_and_never_run(tmp_path):
             r"claims\[0\].a: 'fish' is an unpublished network, so nothing can be judged by it",
         ),
         (
+            "base: ladder\nclaims:\n"
+            "- {id: x, text: t, a: r50-fpn, b: r50-fpn, relation: greater, source: s}\n",
+            r"claims\[0\].b: 'r50-fpn' is a as well; name the variant that it is compared with",
+        ),
+        (
+            "recipe: classifier\nvariants: {a: {}}\n",
+            r"metrics: AP is not what a classifier is measured by; give metrics: \[top1, top5\]",
+        ),
+        (
+            "base: classification\nclaims:\n"
+            "- {id: x, text: t, a: spinenet-49, b: spinenet-96, relation: greater, source: s}\n",
+            "claims: 'x': metric: AP is not among the study's metrics; give metric: top1",
+        ),
+        (
             "base: ladder\nvariants: {a: {times: {train.epochs: many}}}\n",
             "variants.a.times.train.epochs: 'many' must be a factor above 0",
         ),

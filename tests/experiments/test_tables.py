@@ -17,8 +17,9 @@ from datamodules import CocoFolderConfig, open_data
 from experiments import table_formats, tables
 from experiments.cli import render
 from experiments.compose import Changes
+from experiments.grid import collect
 from experiments.recipe import run_id, to_tree
-from experiments.statistics import detectable
+from experiments.statistics import detectable, pooled_deviation
 from experiments.store import Result, Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile, load_study
@@ -286,6 +287,32 @@ class TestWords:
         assert seeds["Cross-scale connections carry the permuted order"] == "4"
         assert seeds["SpineNet-49 beats the pyramid"] == "2"
         assert seeds["Block adjustment saves multiply-adds"] == ""
+
+    def test_runs_that_variants_share_are_pooled_once(self, tmp_path, monkeypatch):
+        store = Store(tmp_path)
+        _, grid = grid_of("one_stage")
+        by_run = {cell.run_id: cell for cell in grid}
+        assert len(by_run) < len(grid)
+        for place, cell in enumerate(by_run.values()):
+            monkeypatch.setitem(METRICS, "AP", 30.0 + 7 * place % 11)
+            finish(store, cell)
+        found = collect(grid, store)
+        alone = {r.run_id: r for by_seed in found.values() for r in by_seed.values()}
+        assert len(alone) == len(by_run)
+        networks = {tuple(sorted(r.run_id for r in f.values())): f for f in found.values()}
+        groups = [[r.metrics["AP"] for r in f.values()] for f in networks.values()]
+        assert tables.noise(found, "AP") == pooled_deviation(groups)
+        assert tables.noise(found, "AP") != pooled_deviation(
+            [[r.metrics["AP"] for r in f.values()] for f in found.values()]
+        )
+
+    def test_a_table_takes_the_seeds_that_are_there_unless_told(self, tmp_path, run):
+        store = Store(tmp_path)
+        for cell in grid_of("ladder", seeds=8)[1]:
+            finish(store, cell)
+        for asked, seeds in (((), 8), (("--seeds", "2"), 2)):
+            _, out, _ = run("table", "ladder", "--runs", tmp_path, "--json", *asked)
+            assert {len(row["runs"]) for row in json.loads(out)["rows"]} == {seeds}
 
     def test_seeds_of_variants_that_learn_nothing_give_no_noise_band(self, tmp_path, monkeypatch):
         store = Store(tmp_path)
