@@ -181,7 +181,7 @@ def _blocks(config: SpineNetConfig, counts: Complexity) -> list[Row]:
 
 
 def _stages(network: ResNetFPN, neck: str, counts: Complexity) -> list[Row]:
-    """A row per stage of the ResNet, and one for the neck."""
+    """A row per stage of the ResNet, and one each for spatial pyramid pooling, if any, and neck."""
     by_module = counts.macs_b_by_module
     rows: list[Row] = [{"stage": "stem", "level": 2, "macs_b": by_module["body.conv1"]}]
     for k in range(1, 5):
@@ -190,6 +190,8 @@ def _stages(network: ResNetFPN, neck: str, counts: Complexity) -> list[Row]:
         shape = {"stage": f"C{k + 1}", "level": k + 1, "blocks": len(stage)}
         macs = by_module[f"body.layer{k}"]
         rows.append(shape | {"channels": last.out_channels, "macs_b": macs})
+    if "spp" in by_module:
+        rows.append(shape | {"stage": "SPP", "blocks": None, "macs_b": by_module["spp"]})
     (channels,) = set(network.channels.values())
     whole = {"stage": neck, "level": "3-7", "channels": channels, "macs_b": by_module["fpn"]}
     return [*rows, whole]

@@ -39,17 +39,25 @@ def moving_average(decay: float) -> WeightAveraging:
     The decay warms up as (1 + n) / (10 + n), so that a short run does not average in its initial
     weights.
     """
-
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        n = int(count)
-        if not averaged.is_floating_point():
-            return current
-        return averaged.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return _MovingAverage(use_buffers=True, avg_fn=average)
+    return _MovingAverage(decay)
 
 
 class _MovingAverage(WeightAveraging):
+    def __init__(self, decay: float) -> None:
+        super().__init__(use_buffers=True, avg_fn=self._average)
+        self.decay = decay
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Keep the average where the network is going to be; so far it is on the processor."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+    def _average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if not averaged.is_floating_point():
+            return current
+        n = self._latest_update_step  # is `count`, for which the device would be waited
+        return averaged.lerp(current, 1 - min(self.decay, (1 + n) / (10 + n)))
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the average in place also when a resumed run finds that all its epochs are done."""
         self._copy_average_to_current(pl_module)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from datamodules.transforms import MEAN_RGB, STD_RGB
 from experiments.errors import UserError
 from experiments.recipe import to_tree
-from experiments.weights import Weights
+from experiments.weights import Weights, refuse_folder
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 INPUT = "images"
@@ -42,6 +42,7 @@ def export_onnx(weights: Weights, path: Path, side: int | None = None) -> float:
     `path` then.
     """
     _check_packages()
+    refuse_folder(path)
     kind = weights.recipe.model.kind
     if kind not in OUTPUTS:
         raise UserError(
@@ -52,15 +53,18 @@ def export_onnx(weights: Weights, path: Path, side: int | None = None) -> float:
     model, images = weights.network(), _noise(2, side)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    _write(model, images, OUTPUTS[kind], partial, _metadata(weights, side))
-    error = max(_difference(model, partial, batch) for batch in (images, _noise(1, side)))
-    if not error <= TOLERANCE:
-        partial.unlink()
-        raise UserError(
-            f"{path}: onnxruntime's outputs differ from PyTorch's by {error:.1e} of the largest "
-            f"value, more than {TOLERANCE:.0e}; the file was not written"
-        )
-    partial.replace(path)
+    try:
+        _write(model, images, OUTPUTS[kind], partial, _metadata(weights, side))
+        errors = [_difference(model, partial, batch) for batch in (images, _noise(1, side))]
+        error = float(np.max(errors))  # which is not a number if one of them is none
+        if not error <= TOLERANCE:
+            raise UserError(
+                f"{path}: onnxruntime's outputs differ from PyTorch's by {error:.1e} of the "
+                f"largest value, more than {TOLERANCE:.0e}; the file was not written"
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return error
 
 
@@ -123,7 +127,8 @@ def _difference(model: nn.Module, path: Path, images: Tensor) -> float:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found, expected = session.run(None, {INPUT: images.numpy()}), model(images)
     expected = (expected,) if isinstance(expected, Tensor) else expected
-    return max(
-        float(np.abs(ours - theirs.numpy()).max() / theirs.abs().max())
+    errors = [
+        np.abs(ours - theirs.numpy()).max() / theirs.abs().max()
         for ours, theirs in zip(found, expected, strict=True)
-    )
+    ]
+    return float(np.max(errors))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -79,13 +78,8 @@ def _printed(row: Row, metric: str) -> dict[str, Any]:
     return {} if value is None else {"paper": value.value, "source": value.source}
 
 
-def to_json(report: Report) -> str:
-    """The report as JSON, schema `table_version`."""
-    return json.dumps(to_mapping(report), indent=1, default=str)
-
-
 def to_mapping(report: Report) -> dict[str, Any]:
-    """The report as what becomes JSON."""
+    """The report as what becomes JSON, schema `table_version`."""
     return {
         "table_version": TABLE_VERSION,
         "study": report.study.id,

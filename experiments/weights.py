@@ -70,6 +70,12 @@ def labels_of(data: DataModule) -> dict[int, Label]:
     return {n: Label(categories.get(n, n), name) for n, name in data.class_names.items()}
 
 
+def refuse_folder(path: Path) -> None:
+    """Raise UserError where a file is to be written and a folder is."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file, such as {path / 'network'}")
+
+
 def write_weights(
     path: Path,
     network: nn.Module,
@@ -77,7 +83,10 @@ def write_weights(
     labels: dict[int, Label],
     origin: dict[str, str] | None = None,
 ) -> None:
-    """Write a weights file, whole or not at all; `origin` says where foreign weights are from."""
+    """Write a weights file, whole or not at all; `origin` says where foreign weights are from.
+    Raises UserError where the path is a folder.
+    """
+    refuse_folder(path)
     described = {str(number): asdict(label) for number, label in labels.items()}
     metadata = {"recipe": json.dumps(to_tree(recipe)), "labels": json.dumps(described)}
     if origin:

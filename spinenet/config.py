@@ -70,6 +70,10 @@ class LayerConfig:
             raise ValueError(
                 f"bn_momentum {self.bn_momentum} must be in (0, 1]; the paper's 0.99 is 0.01 here"
             )
+        if not self.bn_epsilon > 0:
+            raise ValueError(f"bn_epsilon {self.bn_epsilon} must be above 0; usual is 1e-3")
+        if self.drop_block_size < 1:
+            raise ValueError(f"drop_block_size {self.drop_block_size} must be at least 1")
         for name in ("stochastic_depth", "drop_block"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be in [0, 1); 0 is off")
@@ -183,6 +187,8 @@ class SpineNetConfig:
     def __post_init__(self) -> None:
         if self.block_repeats < 1:
             raise ValueError(f"block_repeats {self.block_repeats} must be at least 1")
+        if self.endpoint_filters < 1:
+            raise ValueError(f"endpoint_filters {self.endpoint_filters} must be at least 1")
         if self.fusion not in FUSIONS:
             raise ValueError(f"fusion {self.fusion!r} is unknown; known: {', '.join(FUSIONS)}")
         widths = [w * self.width for w in self.genotype.widths.values()]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import time
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -30,6 +32,7 @@ from experiments.store import Result
 PICTURES = 6
 SURE = 0.3  # boxes below this score are left out of the pictures
 LONGEST = 320  # pixels of a shown picture's longer side
+AGAIN_S = 60.0  # after which data that could not be shown are looked at once more
 
 
 class Unavailable(Exception):  # noqa: N818 - the page's words, not an error of the program
@@ -73,9 +76,8 @@ class Evidence:
 
     def curves(self, run: Run, result: Result) -> list[Line]:
         """Precision over recall. Raises Unavailable."""
-        index = _index(result)
+        rows, index = _detections(run), _index(result)
         path = run.folder / "detections.json"
-        rows = _detections(run)
         made = self.files.get(
             "curves", path, stamp_of(path), lambda _: precision_by_recall(index, rows)
         )
@@ -83,7 +85,7 @@ class Evidence:
 
     def pictures(self, run: Run, result: Result) -> list[Shown]:
         """Some pictures, evenly spread over the split. Raises Unavailable."""
-        index, rows = _index(result), _detections(run)
+        rows, index = _detections(run), _index(result)
         chosen = {record.id: record for record in _spread(index)}
         found: dict[int, list[Box]] = {image_id: [] for image_id in chosen}
         for row in rows:
@@ -128,9 +130,20 @@ def _detections(run: Run) -> list[dict[str, Any]]:
 def _index(result: Result) -> CocoIndex:
     """The validation split that the run was scored on."""
     data, model = result.recipe["data"], result.recipe["model"]
-    on_error = "skip" if data.get("on_error") == "skip" else "raise"
+    on_error: OnError = "skip" if data.get("on_error") == "skip" else "raise"
     masks = model["kind"] == "mask-rcnn"
-    return _opened(json.dumps(data["source"]), result.data_fingerprint, on_error, masks)
+    key = json.dumps(data["source"]), result.data_fingerprint, on_error, masks
+    since, reason = _refused.get(key, (-math.inf, ""))
+    if time.monotonic() - since < AGAIN_S:
+        raise Unavailable(reason)
+    try:
+        return _opened(*key)
+    except Unavailable as error:
+        _refused[key] = time.monotonic(), str(error)
+        raise
+
+
+_refused: dict[tuple[str, str, OnError, bool], tuple[float, str]] = {}  # when, and why
 
 
 @lru_cache(maxsize=4)  # the last data sets looked at; COCO's index is large

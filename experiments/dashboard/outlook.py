@@ -77,7 +77,7 @@ class Pace:
         for one in self._timed:
             others = pooled(other for other in self._timed if other is not one)
             price = seconds_of(one.macs_b, one.images_seen, others)
-            errors.append(math.log(one.seconds / price))
+            errors.append(math.log(one.all_seconds / price))
         return math.expm1(math.sqrt(fmean(error**2 for error in errors)))
 
     def outlook(self, runs: Mapping[str, Run]) -> Outlook:
@@ -143,7 +143,9 @@ def pooled(results: Iterable[Result]) -> list[Speed]:
     return [
         Speed(
             macs_b,
-            sum(r.images_seen for r in group) / sum(r.train_seconds for r in group),
+            # By the rate, since a run that was resumed has its own seconds only.
+            sum(r.images_seen for r in group)
+            / sum(r.images_seen / r.images_per_second for r in group),
             fmean(r.seconds - r.train_seconds for r in group),
         )
         for macs_b, group in groups.items()
@@ -151,7 +153,7 @@ def pooled(results: Iterable[Result]) -> list[Speed]:
 
 
 def _is_timed(result: Result) -> bool:
-    return min(result.macs_b, result.images_seen, result.train_seconds, result.seconds) > 0
+    return min(result.macs_b, result.images_seen, result.images_per_second, result.seconds) > 0
 
 
 def dealt(running: Sequence[float], waiting: Sequence[float], workers: int) -> float:

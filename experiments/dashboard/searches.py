@@ -134,7 +134,7 @@ class Found:
     @cached_property
     def seconds(self) -> list[float]:
         """Of each run."""
-        return [sample.result.seconds for sample in self.trained if sample.result]
+        return [sample.result.all_seconds for sample in self.trained if sample.result]
 
     def outlook(self, snapshot: Snapshot) -> Outlook:
         """How far it is, and how long it still takes if what is left is as what was tried."""

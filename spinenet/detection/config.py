@@ -72,6 +72,17 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         _check_normalizer(self.normalizer)
+        if not 0 <= self.focal_alpha <= 1:
+            raise ValueError(f"loss.focal_alpha {self.focal_alpha} must be a share, in [0, 1]")
+        for name in ("focal_gamma", "box_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"loss.{name} {getattr(self, name)} must not be negative")
+        _check_delta(self, "huber_delta")
+
+
+def _check_delta(loss: LossConfig | MaskRCNNLossConfig, name: str) -> None:
+    if not getattr(loss, name) > 0:
+        raise ValueError(f"loss.{name} {getattr(loss, name)} must be above 0")
 
 
 def _check_normalizer(normalizer: str) -> None:
@@ -94,6 +105,16 @@ class PostprocessConfig:
     nms_iou: float = 0.5
     max_detections: int = 100
     last_pixel: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("score_threshold", "nms_iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"postprocess.{name} {getattr(self, name)} must be in [0, 1], not in percent"
+                )
+        for name in ("pre_nms_per_class", "max_detections"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"postprocess.{name} {getattr(self, name)} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -218,6 +239,8 @@ class MaskRCNNLossConfig:
 
     def __post_init__(self) -> None:
         _check_normalizer(self.normalizer)
+        _check_delta(self, "rpn_huber_delta")
+        _check_delta(self, "box_huber_delta")
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class Space:
         for index in self._indices:
             row += sorted(rng.choice(self._candidates(index), 2, replace=False).tolist())
         if self.adjusts:
-            levels = row[: len(self.intermediates)]
+            levels = (self.order or row)[: len(self.intermediates)]
             row += [int(rng.choice(self._offsets(level))) for level in levels]
             row += rng.integers(len(KINDS), size=self.length).tolist()
         return tuple(row)

@@ -77,6 +77,22 @@ def test_an_export_that_differs_is_not_written(weights_file: Path, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_output_that_is_no_number_is_not_passed_over(weights_file: Path, tmp_path, monkeypatch):
+    errors = iter([1e-6, float("nan")])  # of two pictures, and of one
+    monkeypatch.setattr(export, "_write", lambda *given: given[3].write_text("x"))
+    monkeypatch.setattr(export, "_difference", lambda *given: next(errors))
+    with pytest.raises(UserError, match="differ from PyTorch's by nan"):
+        export_onnx(read_weights(weights_file), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file_to_export_to(weights_file: Path, tmp_path, run):
+    code, _, err = run("export", weights_file, "-o", tmp_path)
+    assert code == 2
+    assert f"{tmp_path}: is a folder; name a file, such as {tmp_path}/network" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_package_is_named_with_the_way_out(
     weights_file: Path, tmp_path, monkeypatch, run
 ):

@@ -203,7 +203,7 @@ def test_the_tables_show_measured_printed_and_difference(smoke_grid):
     for printed in ("37.8", "28.2", "40.7", "40.8", "47.1", "96.8", "265.4"):
         assert printed in text
     assert "+ adjustment (SpineNet-49) | 85.28 | 85.4 | -0.1%" in text
-    body = json.loads(table_formats.to_json(report))
+    body = table_formats.to_mapping(report)
     row = body["rows"][0]
     assert row["paper"]["AP"]["source"]
     assert row["measured"]["AP"]["count"] == 1

@@ -6,16 +6,20 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import load_file
+from torch import nn
 
 from experiments import training
+from experiments.callbacks import _MovingAverage, moving_average
 from experiments.checkpoints import latest
 from experiments.errors import UserError
 from experiments.leases import lock
@@ -164,6 +168,25 @@ def test_the_moving_average_is_what_is_evaluated_and_kept(tiny_recipe, tmp_path)
     key = "backbone.stem.conv.weight"
     assert not torch.equal(plain[key], averaged[key])
     assert set(plain) == set(averaged)
+
+
+def test_the_moving_average_counts_as_torch_does_and_lies_where_the_network_will(
+    tiny_recipe, tmp_path, monkeypatch
+):
+    seen, average = [], _MovingAverage._average
+
+    def watched(self, averaged, current, count):
+        seen.append((self._latest_update_step, int(count)))
+        return average(self, averaged, current, count)
+
+    monkeypatch.setattr(_MovingAverage, "_average", watched)
+    run(replace(tiny_recipe, train=replace(tiny_recipe.train, ema_decay=0.9)), tmp_path / "a")
+    assert seen
+    assert all(ours == torchs for ours, torchs in seen)
+    callback, network = moving_average(0.9), pl.LightningModule()
+    network.layer = nn.Linear(1, 1)
+    callback.setup(Mock(**{"strategy.root_device": torch.device("meta")}), network, "fit")
+    assert {p.device.type for p in callback._average_model.parameters()} == {"meta"}
 
 
 def test_a_non_finite_loss_stops_the_run_with_its_terms_and_keeps_the_last_checkpoint(

@@ -201,6 +201,8 @@ def test_only_the_model_gardens_strided_convolutions_need_one_sided_padding():
         ({"flavor": "tf3"}, "flavor 'tf3' is unknown; known: tf1, tf2"),
         ({"activation": "gelu"}, "activation 'gelu' is unknown; known: relu, swish"),
         ({"bn_momentum": 0}, "the paper's 0.99 is 0.01 here"),
+        ({"bn_epsilon": -0.001}, "bn_epsilon -0.001 must be above 0"),
+        ({"drop_block_size": 0}, "drop_block_size 0 must be at least 1"),
     ],
 )
 def test_unknown_conventions_are_refused_with_the_known_ones(wrong: dict, message: str):

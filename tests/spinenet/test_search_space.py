@@ -80,6 +80,15 @@ def test_a_row_without_adjustment_comes_back_as_it_was(seed):
     assert searched.encode(searched.decode(row)) == row
 
 
+def test_a_given_order_is_adjusted_from_its_levels():
+    given = replace(SMALL, order=(2, 3, 3, *OUTPUT_LEVELS))
+    assert given.adjusts
+    rng = np.random.default_rng(0)
+    found = [given.decode(given.sample(rng)) for _ in range(500)]
+    levels = [{one.blocks[place].level for one in found} for place in range(3)]
+    assert levels == [{2, 3, 4}, {2, 3, 4, 5}, {2, 3, 4, 5}]
+
+
 def test_orders_and_parents_are_sampled_evenly():
     rng = np.random.default_rng(0)
     rows = [SMALL.sample(rng) for _ in range(4000)]

@@ -43,6 +43,7 @@ def finished(cell: Cell, like: Result, macs_b: float, rate: float, beside_s: flo
         images_seen=PICTURES * EPOCHS,
         train_seconds=training,
         seconds=training + beside_s,
+        images_per_second=rate / macs_b,
         environment={"processor": processor()},
     )
     return Run(cell.run_id, Path("x"), Record("complete", result))
@@ -118,6 +119,19 @@ def test_how_sure_it_is_follows_from_how_runs_agreed(grid, a_result):
     assert 0.2 < off < 0.5
 
 
+def test_a_run_that_was_resumed_is_no_faster_than_the_others(grid, a_result):
+    whole = {c.run_id: finished(c, a_result, 0.2, 10.0, 1.0) for c in grid[:4]}
+    last = whole[grid[0].run_id].record.result
+    assert last is not None
+    quarter = replace(
+        last, train_seconds=last.train_seconds / 4, seconds=last.train_seconds / 4 + 1
+    )
+    resumed = Run(last.run_id, Path("x"), Record("complete", quarter))
+    found = Pace(grid, whole | {last.run_id: resumed})
+    assert found.speeds == pytest.approx(Pace(grid, whole).speeds)
+    assert found.off == pytest.approx(0, abs=1e-6)
+
+
 def test_before_any_run_has_ended_the_rate_of_those_that_run_prices_the_rest(grid):
     now = {grid[0].run_id: running(grid[0], 0.25, 40.0)}
     found = Pace(grid, now).outlook(now)
@@ -150,6 +164,7 @@ def begun_ladder(root: Path, like: Result) -> Path:
     every = cells(load_study("ladder"), Selection(load_profile("embedded"), seeds=6))
     facts: dict[str, Any] = {"environment": {"processor": processor()}, "macs_b": 0.2}
     facts |= {"images_seen": 4800, "train_seconds": 120.0, "seconds": 130.0}
+    facts |= {"images_per_second": 40.0}
     for cell in every[:25]:
         tree = to_tree(cell.recipe)
         made = replace(like, run_id=cell.run_id, seed=cell.seed, recipe=tree, **facts)

@@ -15,7 +15,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from datamodules import CocoFolderConfig
+from datamodules.sources import open_source
 from experiments import tables
+from experiments.dashboard import evidence
 from experiments.dashboard.site import Site
 from experiments.errors import UserError
 from experiments.leases import lock
@@ -23,8 +25,8 @@ from experiments.ledger.checkpoints import CheckpointScores
 from experiments.ledger.report import make_ledger
 from experiments.recipe import to_tree
 from experiments.runtime import Runtime
-from experiments.snapshot import Snapshot
-from experiments.store import Failure, Store, write_failure, write_result
+from experiments.snapshot import FileCache, Run, Snapshot
+from experiments.store import Failure, Record, Store, write_failure, write_result
 from experiments.study import Selection, cells
 from experiments.study_file import load_profile, load_study
 from experiments.study_grids import StudyGrids
@@ -396,3 +398,32 @@ def test_two_thousand_runs_do_not_slow_a_page(large):
         assert large.page(path) is not None
         assert time.process_time() - start < most_s, path
     assert len(large.view().snapshot.runs) == 2000
+
+
+def test_data_that_have_changed_are_read_once_and_not_at_every_visit(
+    coco_folder, a_result, tmp_path, monkeypatch
+):
+    opened: list[object] = []
+    source = {"kind": "coco", "root": str(coco_folder)}
+    changed = {**a_result.recipe, "data": {**a_result.recipe["data"], "source": source}}
+    result = replace(a_result, recipe=changed, data_fingerprint="of other data")
+
+    def watched(config, **asked):
+        opened.append(config)
+        return open_source(config, **asked)
+
+    monkeypatch.setattr(evidence, "open_source", watched)
+    run = Run(result.run_id, tmp_path, Record("complete", result))
+    seen = evidence.Evidence(FileCache())
+    with pytest.raises(evidence.Unavailable, match="not kept with this run"):
+        seen.pictures(run, result)
+    assert not opened
+    (tmp_path / "detections.json").write_text("[]")
+    for look in (seen.pictures, seen.curves, seen.pictures):
+        with pytest.raises(evidence.Unavailable, match="the data have changed since this run"):
+            look(run, result)
+    assert len(opened) == 1
+    monkeypatch.setattr(evidence, "AGAIN_S", 0.0)
+    with pytest.raises(evidence.Unavailable):
+        seen.pictures(run, result)
+    assert len(opened) == 2

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from official_weights import load
 
 from spinenet.detection.anchors import AnchorConfig, anchor_boxes, decode
+from spinenet.detection.config import LossConfig, MaskRCNNLossConfig
 from spinenet.detection.postprocess import PostprocessConfig, detections
 
 OPERATIONS = load("operations")
@@ -118,6 +120,25 @@ def test_nothing_above_the_threshold_gives_only_padding():
     )
     assert found.labels.shape == (2, 100)
     assert not any(t.any() for t in found)
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong", "told"),
+    [
+        (PostprocessConfig, {"score_threshold": 5}, "score_threshold 5 must be in [0, 1]"),
+        (PostprocessConfig, {"nms_iou": 50}, "postprocess.nms_iou 50 must be in [0, 1], not in"),
+        (PostprocessConfig, {"max_detections": 0}, "max_detections 0 must be at least 1"),
+        (PostprocessConfig, {"pre_nms_per_class": -1}, "pre_nms_per_class -1 must be at least 1"),
+        (LossConfig, {"focal_alpha": 2.0}, "loss.focal_alpha 2.0 must be a share"),
+        (LossConfig, {"focal_gamma": float("nan")}, "loss.focal_gamma nan must not be negative"),
+        (LossConfig, {"box_weight": -1.0}, "loss.box_weight -1.0 must not be negative"),
+        (LossConfig, {"huber_delta": 0.0}, "loss.huber_delta 0.0 must be above 0"),
+        (MaskRCNNLossConfig, {"box_huber_delta": 0.0}, "loss.box_huber_delta 0.0 must be above 0"),
+    ],
+)
+def test_constants_that_make_no_detector_are_refused(config, wrong, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        config(**wrong)
 
 
 @pytest.mark.parametrize("label", [1, 2])
