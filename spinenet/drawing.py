@@ -26,7 +26,7 @@ from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 from matplotlib.path import Path as Outline
 
 from spinenet.comparison import compare, edges
-from spinenet.edge_routing import Array, Box, Edge, route
+from spinenet.edge_routing import BERNSTEIN, Array, Box, Edge, route
 from spinenet.genotype import BlockSpec, Genotype
 
 UNIT = 0.5
@@ -34,6 +34,7 @@ GREY, RED = "#7d8590", "#d55e00"
 FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 DASHES = (0, (3, 2))
 LEGEND = 13  # columns that it may need
+CLEAR = 0.03  # between the lowest or highest edge and the margin
 LABEL = 0.3  # height of an output's name above it
 
 
@@ -107,17 +108,18 @@ def save(figure: Figure, path: str | Path) -> None:
 def _figure(panels: Sequence[Panel], *, pale: str) -> Figure:
     """One panel under the other, and a legend at the foot."""
     columns, foot = max(LEGEND, *(len(p.genotype.nodes) for p in panels)) + 1.1, 0.7
-    spans = [_span(panel.genotype) for panel in panels]
+    routes = [_routes(panel.genotype) for panel in panels]
+    spans = [_span(p.genotype, found) for p, found in zip(panels, routes, strict=True)]
     rows = sum(top - bottom for bottom, top in spans) + foot
     figure = Figure(figsize=(columns * UNIT, rows * UNIT))
     y = rows
-    for panel, (bottom, top) in zip(panels, spans, strict=True):
+    for panel, found, (bottom, top) in zip(panels, routes, spans, strict=True):
         y -= top - bottom
         axes = figure.add_axes((0, y / rows, 1, (top - bottom) / rows))
         axes.set(xlim=(-1.1, columns - 1.1), ylim=(bottom, top))
         axes.set_axis_off()
         _frame(axes, panel.genotype)
-        _draw_edges(axes, panel)
+        _draw_edges(axes, panel, found)
         for index, node in enumerate(panel.genotype.nodes):
             _draw_block(axes, index, node, is_pale=index in panel.pale_blocks)
     handles = _legend(panels, pale)
@@ -135,10 +137,17 @@ def _figure(panels: Sequence[Panel], *, pale: str) -> Figure:
     return figure
 
 
-def _span(genotype: Genotype) -> tuple[float, float]:
+def _routes(genotype: Genotype) -> dict[Edge, Array]:
+    boxes = [_box(i, node) for i, node in enumerate(genotype.nodes)]
+    return route(boxes, list(edges(genotype)))
+
+
+def _span(genotype: Genotype, routes: dict[Edge, Array]) -> tuple[float, float]:
     """Lowest and highest y of a panel, with room for edges below and the title above."""
     levels = [node.level for node in genotype.nodes]
-    return min(levels) - 0.75, max(levels) + 1.15
+    points = np.concatenate([BERNSTEIN @ curve for curve in routes.values()])[:, 1]
+    lowest, highest = min(levels) - 0.75, max(levels) + 1.15
+    return min(lowest, points.min() - CLEAR), max(highest, points.max() + CLEAR + 0.5)
 
 
 def _frame(axes: Axes, genotype: Genotype) -> None:
@@ -156,10 +165,9 @@ def _frame(axes: Axes, genotype: Genotype) -> None:
     axes.text(-0.42, low + 0.04, "stem", color=GREY, size=7, va="bottom")
 
 
-def _draw_edges(axes: Axes, panel: Panel) -> None:
+def _draw_edges(axes: Axes, panel: Panel, routes: dict[Edge, Array]) -> None:
     is_orphan = edges(panel.genotype)
-    boxes = [_box(i, node) for i, node in enumerate(panel.genotype.nodes)]
-    for edge, curve in route(boxes, list(is_orphan)).items():
+    for edge, curve in routes.items():
         arrow = FancyArrowPatch(
             path=Outline(curve, [Outline.MOVETO, *[Outline.CURVE4] * 3]),
             arrowstyle="-|>,head_length=3,head_width=1.4",

@@ -68,6 +68,10 @@ def test_any_genotype_is_drawn_with_every_block_and_edge_in_its_place(genotype: 
         assert centre == pytest.approx([index, node.level])
         assert (to_rgba(block.get_edgecolor())[:3] == to_rgba(RED)[:3]) == node.is_output
     assert len(arrows(axes)) == len(edges(genotype))
+    bottom, top = axes.get_ylim()
+    for arrow in arrows(axes):
+        assert bottom < (BERNSTEIN @ curve(arrow))[:, 1].min()
+        assert (BERNSTEIN @ curve(arrow))[:, 1].max() < top - 0.5  # where the title is
     assert {f"P{level}" for level in genotype.outputs} <= set(words(axes))
     assert genotype.name in words(axes)
 
