@@ -18,7 +18,9 @@ from experiments.search.table import plan, read
 from experiments.store import Store
 from experiments.study import Cell, Selection, Study, cells
 from experiments.study_file import load_profile, load_study, shipped_studies
-from spinenet.drawing import save
+from spinenet.drawing import draw, save
+from spinenet.genotype import load
+from spinenet.search.graph_hash import graph_hash
 
 ROOT = Path(__file__).parent.parent
 STORES = {name: Store(ROOT / "results" / name) for name in ("embedded", "embedded-long")}
@@ -78,6 +80,13 @@ def test_no_path_of_a_machine_is_in_the_results():
         assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text()), path
 
 
+@pytest.mark.parametrize("name", ["spinenet-49", "r0-sp53", "found"])
+def test_a_network_is_drawn_as_it_is(name, tmp_path):
+    save(draw(load(name)), tmp_path / "drawn.svg")
+    figure = ROOT / "docs" / "figures" / f"{name}.svg"
+    assert figure.read_bytes() == (tmp_path / "drawn.svg").read_bytes()
+
+
 class TestSearch:
     PAGE = (ROOT / "docs" / "search.md").read_text()
     FIGURES = ROOT / "docs" / "figures"
@@ -120,6 +129,10 @@ class TestSearch:
         held = read_stored(ROOT / "results" / "search" / "replay.json", Contest, "")
         table = read(TABLE)
         assert held is None or (table is not None and is_of(held, table))
+
+    def test_the_network_that_a_search_chose_is_shipped_under_its_name(self):
+        for one in read_all(FOUND):
+            assert one.chosen.name == f"{one.config.space}-{graph_hash(load(one.name))[:8]}"
 
     def test_the_page_and_the_figure_have_what_searches_found(self, tmp_path):
         found = read_all(FOUND)

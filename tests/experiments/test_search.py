@@ -566,7 +566,7 @@ class TestKept:
 
 def test_the_study_of_our_search_compares_at_equal_multiply_adds(tmp_path):
     checked = check_study("search", "embedded", tmp_path)
-    assert list(checked["unpublished"]) == ["found"]
+    assert len(checked["variants"]) == 4
     for size in ("macs_m", "full_macs_b"):
         found = {row["variant"]: row[size] for row in checked["variants"]}
         for name, macs in found.items():
