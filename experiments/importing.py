@@ -19,7 +19,7 @@ from experiments.compose import from_tree, load_recipe
 from experiments.errors import UserError
 from experiments.networks import build
 from experiments.recipe import ModelConfig, Recipe
-from experiments.weights import Label, write_weights
+from experiments.weights import Label, refuse_folder, write_weights
 from spinenet import zoo
 from spinenet.checkpoints.bundle import Bundle
 from spinenet.checkpoints.errors import CheckpointError
@@ -58,8 +58,10 @@ def import_weights(
 ) -> str:
     """Write the checkpoint's weights of the model `name` to `path`; a line that says what was done.
 
-    Raises UserError when the checkpoint cannot be read or is of another network.
+    Raises UserError when the checkpoint cannot be read or is of another network, or where `path` is
+    a folder.
     """
+    refuse_folder(path)
     labels = _labels(task)
     try:
         bundle = Bundle(checkpoint)

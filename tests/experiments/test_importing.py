@@ -187,6 +187,8 @@ def test_eval_takes_the_file_on_data_with_cocos_categories(
         (("--model", "mobile-spinenet-49"), "another network than this one, .* choose the model"),
         (("--model", "spinenet49"), "import: no model 'spinenet49'; did you mean 'spinenet-49'"),
         (("--model", MODEL, "--bn-momentum", "3"), r"bn_momentum 3.0 must be in \(0, 1\]"),
+        (("--model", MODEL, "--bn-epsilon", "-1"), r"bn_epsilon -1.0 must be above 0"),
+        (("--model", MODEL, "--out", "."), r"^\.: is a folder; name a file, such as network"),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence(
