@@ -75,7 +75,7 @@ def test_studies_of_two_folders_pair_by_seed():
     found = compare("ladder@embedded", "ladder@embedded-long", BOTH)
     short, long = (
         {r.seed: r.metrics["AP"] for r in results if r.name.startswith("r50-fpn")}
-        for results in (of_ladder(Store(BOTH[0])), Store(BOTH[1]).results())
+        for results in (of_ladder(Store(folder)) for folder in BOTH)
     )
     line = next(line for line in found.lines if line.name == "r50-fpn AP")
     assert line.gain == estimate([long[seed] - short[seed] for seed in sorted(short)])
