@@ -19,6 +19,7 @@ from experiments.study import COUNTED, Claim
 if TYPE_CHECKING:
     from spinenet.counts import Complexity
 
+Pairs = list[tuple[Result, Result]]  # of a claim's variants, seed by seed
 Verdict = Literal["replicated", "counted", "contradicted", "inconclusive", "not run"]
 
 
@@ -48,9 +49,8 @@ def judge(
     """Every claim's verdict, in order. `counts` are at the paper's size; `deviations` are the noise
     over seeds by metric.
     """
-    trained = [c for c in claims if c.metric not in COUNTED]
-    differences = {c.id: _differences(c, results) for c in trained}
-    one_run = {c.id for c in trained if not differences[c.id] and _pairs(c, results)}
+    pairs = {c.id: _pairs(c, results) for c in claims if c.metric not in COUNTED}
+    differences = {c.id: _differences(c, pairs[c.id]) for c in claims if c.id in pairs}
     testable = [c for c in claims if len(differences.get(c.id, ())) > 1]
     adjusted = dict(
         zip(
@@ -62,25 +62,23 @@ def judge(
     return [
         _judge_counts(c, counts)
         if c.metric in COUNTED
-        else Judgement(c, "inconclusive", reason="both variants are one and the same run here")
-        if c.id in one_run
-        else _judge_runs(c, differences[c.id], adjusted.get(c.id), deviations.get(c.metric))
+        else _judge_runs(
+            c, pairs[c.id], differences[c.id], adjusted.get(c.id), deviations.get(c.metric)
+        )
         for c in claims
     ]
 
 
-def _pairs(
-    claim: Claim, results: Mapping[str, Mapping[int, Result]]
-) -> list[tuple[Result, Result]]:
+def _pairs(claim: Claim, results: Mapping[str, Mapping[int, Result]]) -> Pairs:
     """The runs of both variants, seed by seed, that have the claim's metric."""
     a, b = results.get(claim.a, {}), results.get(claim.b, {})
     pairs = ((a[seed], b[seed]) for seed in sorted(a.keys() & b.keys()))
     return [pair for pair in pairs if all(claim.metric in run.metrics for run in pair)]
 
 
-def _differences(claim: Claim, results: Mapping[str, Mapping[int, Result]]) -> list[float]:
+def _differences(claim: Claim, pairs: Pairs) -> list[float]:
     """What a has over b by seed, where the two are not one run, which has nothing over itself."""
-    distinct = ((a, b) for a, b in _pairs(claim, results) if a.run_id != b.run_id)
+    distinct = ((a, b) for a, b in pairs if a.run_id != b.run_id)
     return [a.metrics[claim.metric] - b.metrics[claim.metric] for a, b in distinct]
 
 
@@ -96,8 +94,16 @@ def _p(claim: Claim, differences: Sequence[float]) -> float:
 
 
 def _judge_runs(
-    claim: Claim, differences: Sequence[float], p: float | None, deviation: float | None
+    claim: Claim,
+    pairs: Pairs,
+    differences: Sequence[float],
+    p: float | None,
+    deviation: float | None,
 ) -> Judgement:
+    if pairs and not differences:
+        return Judgement(
+            claim, "inconclusive", reason="both variants are one and the same run here"
+        )
     needed = _seeds_needed(claim, deviation)
     if not differences:
         return Judgement(claim, "not run", seeds_needed=needed, reason="no seed has both variants")

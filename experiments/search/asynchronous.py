@@ -12,13 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from experiments.search.candidates import (
-    Candidate,
-    LimitError,
-    RunMissingError,
-    Search,
-    settled,
-)
+from experiments.search.candidates import Candidate, RunMissingError, Search, settled
 from experiments.search.config import SearchConfig, read_config, refuse_other_proxy
 from experiments.search.journal import JOURNAL, Ask, Journal, Tell
 from experiments.store import Store
@@ -63,10 +57,7 @@ class AsynchronousSearch(Search):
             if self._limit is not None or len(self.asked) == self.config.samples:
                 yield None
                 continue
-            try:
-                candidate = self._draw()
-            except LimitError as error:
-                self._limit = error
+            if (candidate := self._drawn()) is None:
                 continue
             self._note_ask(candidate)
             self._followed += 1

@@ -123,10 +123,7 @@ class Search:
                 raise self._limit
             if is_over:
                 return
-            try:
-                candidate = self._draw()
-            except LimitError as error:
-                self._limit = error
+            if (candidate := self._drawn()) is None:
                 continue
             if number < len(before):
                 self._refuse_another(candidate, before[number])
@@ -161,6 +158,16 @@ class Search:
         told = {tried.candidate.number for tried in self.tried}
         runs = {c.cell.run_id: c.cell for c in self.asked if c.number not in told}
         return [cell for cell in runs.values() if settled(self.store, cell) is None]
+
+    def _drawn(self) -> Candidate | None:
+        """The candidate that the controller asks for next; None where the limit is met, after which
+        nothing more is drawn.
+        """
+        try:
+            return self._draw()
+        except LimitError as error:
+            self._limit = error
+            return None
 
     def _draw(self) -> Candidate:
         """The candidate that the controller asks for next."""
